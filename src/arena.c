@@ -1,0 +1,107 @@
+/* Memory that dies together. */
+#include "arena.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ALIGN = 16, CHUNK = 4096 };
+
+struct arena_chunk {
+	struct arena_chunk *next;
+	_Alignas(ALIGN) char bytes[];
+};
+
+static void *or_die(void *p)
+{
+	if (!p) {
+		fputs("mapmux: out of memory\n", stderr);
+		abort();
+	}
+	return p;
+}
+
+void *memory_new(size_t n)
+{
+	return or_die(calloc(1, n ? n : 1));
+}
+
+void *memory_grow(void *old, size_t n)
+{
+	return or_die(realloc(old, n ? n : 1));
+}
+
+void arena_init(struct arena *arena, void *first, size_t size)
+{
+	*arena = (struct arena){.first = first, .first_size = size};
+	arena->at = arena->first;
+	arena->end = arena->at + size;
+}
+
+/* Room for `n` bytes in a chunk of its own; large requests get just what they need. */
+static void add_chunk(struct arena *arena, size_t n)
+{
+	size_t size = n > CHUNK / 2 ? n : CHUNK - sizeof(struct arena_chunk);
+	struct arena_chunk *chunk = or_die(malloc(sizeof(*chunk) + size));
+	chunk->next = arena->chunks;
+	arena->chunks = chunk;
+	arena->at = chunk->bytes;
+	arena->end = chunk->bytes + size;
+}
+
+static char *take(struct arena *arena, size_t n)
+{
+	if (n > SIZE_MAX / 2)
+		or_die(NULL);
+	n = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+	if ((size_t)(arena->end - arena->at) < n)
+		add_chunk(arena, n);
+	char *p = arena->at;
+	arena->at += n;
+	return p;
+}
+
+void *arena_alloc(struct arena *arena, size_t n)
+{
+	return memset(take(arena, n), 0, n);
+}
+
+struct str arena_str(struct arena *arena, struct str s)
+{
+	char *p = take(arena, s.len + 1);
+	if (s.len > 0)
+		memcpy(p, s.ptr, s.len);
+	p[s.len] = '\0';
+	return (struct str){p, s.len};
+}
+
+struct str arena_vprintf(struct arena *arena, const char *fmt, va_list ap)
+{
+	va_list again;
+	va_copy(again, ap);
+	int n = vsnprintf(NULL, 0, fmt, ap);
+	size_t len = n > 0 ? (size_t)n : 0;
+	char *p = take(arena, len + 1);
+	vsnprintf(p, len + 1, fmt, again);
+	va_end(again);
+	return (struct str){p, len};
+}
+
+struct str arena_printf(struct arena *arena, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	struct str s = arena_vprintf(arena, fmt, ap);
+	va_end(ap);
+	return s;
+}
+
+void arena_clear(struct arena *arena)
+{
+	while (arena->chunks) {
+		struct arena_chunk *next = arena->chunks->next;
+		free(arena->chunks);
+		arena->chunks = next;
+	}
+	arena->at = arena->first;
+	arena->end = arena->first ? arena->first + arena->first_size : NULL;
+}

@@ -1,0 +1,40 @@
+/* Memory that dies together. */
+#ifndef MAPMUX_ARENA_H
+#define MAPMUX_ARENA_H
+
+#include <stdarg.h>
+
+#include "str.h"
+
+/* Zeroed memory is an empty arena. Never fails: what comes from outside is bounded before it is
+ * stored, so that running out of memory is the machine's fault and ends the process. */
+struct arena {
+	struct arena_chunk *chunks; /* the newest first */
+	char *at, *end;             /* what is free of the newest, or of the first piece below */
+	char *first;                /* the owner's own first piece; NULL: none */
+	size_t first_size;
+};
+
+/* An arena that uses `first` (owned by the caller, living as long) before it allocates. */
+void arena_init(struct arena *arena, void *first, size_t size);
+
+/* Zeroed, aligned for any type. */
+void *arena_alloc(struct arena *arena, size_t n);
+
+/* A copy; NUL follows its end, so that it is a C string too. */
+struct str arena_str(struct arena *arena, struct str s);
+
+/* Printed text, with a NUL behind it. */
+struct str arena_printf(struct arena *arena, const char *fmt, ...)
+        __attribute__((format(printf, 2, 3)));
+struct str arena_vprintf(struct arena *arena, const char *fmt, va_list ap)
+        __attribute__((format(printf, 2, 0)));
+
+/* Gives all memory back; the arena is empty and usable again. */
+void arena_clear(struct arena *arena);
+
+/* For memory outside of arenas, under the same rule: never NULL; zeroed. */
+void *memory_new(size_t n);
+void *memory_grow(void *old, size_t n); /* as realloc(); new bytes are not zeroed */
+
+#endif

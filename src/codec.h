@@ -1,0 +1,53 @@
+/* The front-end interface: bytes into questions, answers into bytes. Pure: no socket, loop, clock,
+ * log or global. */
+#ifndef MAPMUX_CODEC_H
+#define MAPMUX_CODEC_H
+
+#include "buf.h"
+#include "query.h"
+#include "setting.h"
+
+/* One question, as it stood on the wire. */
+struct message {
+	struct str table; /* empty: the listener's default */
+	struct question
+	        ask;   /* points into the input or the session: valid until the next decode() */
+	uint64_t tag;  /* the codec's own; comes back in encode() */
+	bool in_order; /* its answer must wait for the answers before it */
+};
+
+enum decoded {
+	DECODE_MORE,    /* all of the input that makes sense was used; wait for bytes */
+	DECODE_MESSAGE, /* one message; there may be more in the rest */
+	DECODE_REFUSED, /* a bad request was answered in `out`; the stream is still in step */
+	DECODE_BROKEN,  /* send `out`, then close */
+};
+
+struct codec {
+	const char *name;
+	unsigned max_inflight;        /* questions under way on one connection; more are not read */
+	bool closes_on_unknown_table; /* else encode() is given ST_PERM */
+	int64_t idle_timeout;         /* ms, the listener's default; 0: never */
+	const struct setting *settings; /* the listener's keys beyond the common ones */
+	size_t conf_size, session_size; /* session: zeroed memory for each connection */
+
+	/* Starts at the first byte not yet used and keeps no pointer into `in`; *used <= in.len. It may
+	 * use bytes and write to `out` without a message. A stream cut anywhere means the same. When
+	 * a request is refused or the stream is broken, *why says so in one word for the counters. */
+	enum decoded (*decode)(void *session, const void *conf, struct str in, size_t *used,
+	        struct message *message, struct buf *out, const char **why);
+
+	/* The answer to the message that carried `tag`. */
+	void (*encode)(void *session, const void *conf, uint64_t tag, const struct answer *answer,
+	        struct buf *out);
+
+	void (*end)(void *session); /* NULL: nothing to free */
+};
+
+/* Every codec; NULL ends it. Defined in fronts.c. */
+extern const struct codec *const codecs[];
+
+/* NULL when there is none of that name. */
+const struct codec *codec_find(struct str name);
+
+#endif

@@ -1,0 +1,85 @@
+/* Byte slices: compare, cut, read numbers. Owns no memory. */
+#include "str.h"
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+int str_cmp(struct str a, struct str b)
+{
+	size_t n = a.len < b.len ? a.len : b.len;
+	int order = n ? memcmp(a.ptr, b.ptr, n) : 0;
+	if (order != 0)
+		return order;
+	return a.len < b.len ? -1 : a.len > b.len;
+}
+
+bool str_cut(struct str *rest, char at, struct str *head)
+{
+	const char *found = rest->len ? memchr(rest->ptr, at, rest->len) : NULL;
+	if (!found) {
+		*head = *rest;
+		*rest = str_skip(*rest, rest->len);
+		return false;
+	}
+	*head = (struct str){rest->ptr, (size_t)(found - rest->ptr)};
+	*rest = str_skip(*rest, head->len + 1);
+	return true;
+}
+
+bool str_word(struct str *rest, struct str *word)
+{
+	while (rest->len > 0 && is_blank(rest->ptr[0]))
+		*rest = str_skip(*rest, 1);
+	size_t n = 0;
+	while (n < rest->len && !is_blank(rest->ptr[n]))
+		n++;
+	*word = (struct str){rest->ptr, n};
+	*rest = str_skip(*rest, n);
+	return n > 0;
+}
+
+struct str str_trim(struct str s)
+{
+	while (s.len > 0 && is_blank(s.ptr[0]))
+		s = str_skip(s, 1);
+	while (s.len > 0 && is_blank(s.ptr[s.len - 1]))
+		s.len--;
+	return s;
+}
+
+bool str_u64(struct str s, uint64_t *n)
+{
+	uint64_t value = 0;
+	if (s.len == 0)
+		return false;
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned digit = (unsigned char)s.ptr[i] - (unsigned)'0';
+		if (digit > 9 || value > (UINT64_MAX - digit) / 10)
+			return false;
+		value = value * 10 + digit;
+	}
+	*n = value;
+	return true;
+}
+
+bool str_i64(struct str s, int64_t *n)
+{
+	uint64_t value;
+	bool negative = s.len > 0 && s.ptr[0] == '-';
+	if (!str_u64(negative ? str_skip(s, 1) : s, &value))
+		return false;
+	if (value > (uint64_t)INT64_MAX + negative)
+		return false;
+	*n = negative ? (int64_t)(0 - value) : (int64_t)value;
+	return true;
+}
+
+uint32_t str_hash(struct str s)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+	for (size_t i = 0; i < s.len; i++)
+		h = (h ^ (unsigned char)s.ptr[i]) * 16777619u;
+	return h;
+}

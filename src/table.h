@@ -1,0 +1,115 @@
+/* Backends, the tables configured with them, and the same tables as one worker lives them. */
+#ifndef MAPMUX_TABLE_H
+#define MAPMUX_TABLE_H
+
+#include <stdatomic.h>
+
+#include "log.h"
+#include "query.h"
+#include "setting.h"
+#include "turn.h"
+
+struct worker;
+
+#define CAN(op) (1u << (op))
+
+struct table_conf;
+
+struct table_list {
+	const struct table_conf **tables;
+	size_t n;
+};
+
+/* const, one for each type; absent functions are NULL. */
+struct backend {
+	const char *name;
+	const char *help;               /* one line for `mapmux help` */
+	unsigned ops;                   /* CAN(OP_LOOKUP) | ... */
+	bool can_expire;                /* honours question.expire_secs */
+	const struct setting *settings; /* the one named "param" is the type's main one */
+	size_t conf_size;
+
+	/* Once, by the loader: rules between settings, what can be prepared for all workers. May narrow
+	 * table->ops. May read files. */
+	bool (*check)(struct table_conf *table, struct error *error);
+	void (*drop)(struct table_conf *table);
+
+	/* Each second on the control thread: look for changed files and such. May block. */
+	void (*refresh)(struct table_conf *table);
+
+	/* In each worker, on its thread. */
+	bool (*open)(struct table *table, struct error *error);
+	void (*close)(struct table *table);
+
+	void (*start)(struct query *query);  /* leads to one query_finish(), now or later */
+	void (*cancel)(struct query *query); /* lets go of it; NULL: start() always finishes */
+};
+
+/* Every backend, in the order `mapmux help` shows them; NULL ends it. Defined in backends/list.c. */
+extern const struct backend *const backends[];
+
+enum empty_rule { EMPTY_AUTO, EMPTY_NOTFOUND, EMPTY_OK };
+
+/* What every table can be told. */
+struct table_options {
+	int64_t timeout; /* ms, the whole request */
+	int empty; /* enum empty_rule: what an empty value means; AUTO: not found for FORM_TEXT */
+	const char *list_separator;
+	const char *value; /* JSON pointer (RFC 6901) into the answer; "" is all of it */
+};
+
+extern const struct setting table_settings[]; /* for struct table_options */
+
+/* A configured table: shared by the workers, const after loading. */
+struct table_conf {
+	const char *name;
+	const struct backend *backend;
+	unsigned ops;   /* backend->ops, perhaps narrowed by check() */
+	unsigned index; /* in dependency order: what it uses stands before it */
+	struct table_options options;
+	void *conf;                /* backend->conf_size bytes, filled from the settings */
+	void *shared;              /* the backend's: what check() prepared for all workers */
+	struct log_limit failures; /* one log line a second for failed questions */
+	const char *where;         /* FILE:LINE or "command line", for messages */
+};
+
+/* This worker's counters of a table; written by its thread, read by any. */
+struct table_stats {
+	_Atomic uint64_t results[ST_COUNT];
+};
+
+/* The same table as one worker lives it: private to its thread. */
+struct table {
+	const struct table_conf *conf;
+	struct worker *worker;
+	struct turn *turn;
+	struct table_set *set; /* where the tables it uses are found */
+	void *state;           /* the backend's */
+	struct table_stats stats;
+};
+
+/* All tables of one worker. */
+struct table_set {
+	size_t n;
+	struct table *tables; /* by table_conf.index */
+	const struct table **by_name;
+};
+
+/* Opens each table in dependency order; on failure those opened are closed again. */
+bool table_set_open(struct table_set *set, const struct table_conf *confs, size_t n,
+        struct worker *worker, struct turn *turn, struct error *error);
+void table_set_close(struct table_set *set);
+
+/* NULL when there is none of that name. */
+struct table *table_set_find(const struct table_set *set, struct str name);
+
+/* The worker's own of a configured table. */
+static inline struct table *table_of(const struct table *user, const struct table_conf *conf)
+{
+	return &user->set->tables[conf->index];
+}
+
+/* NULL when there is none of that name. */
+const struct backend *backend_find(struct str name);
+
+#endif
