@@ -100,6 +100,8 @@ static void close_all(struct daemon *daemon)
 {
 	while (daemon->nrunning > 0)
 		worker_stop(daemon->workers[--daemon->nrunning]);
+	for (size_t i = 0; i < daemon->nworkers; i++)
+		worker_read_mail(daemon->workers[i]);
 	while (daemon->nlisteners > 0)
 		listener_close(daemon->listeners[--daemon->nlisteners]);
 	while (daemon->nworkers > 0)

@@ -46,14 +46,9 @@ static void wake(struct turn *turn)
 	event_add(worker->wake, &now);
 }
 
-static void on_mail(evutil_socket_t fd, short what, void *arg)
+void worker_read_mail(struct worker *worker)
 {
-	struct worker *worker = arg;
-	uint64_t rings;
 	STAILQ_HEAD(, letter) mail = STAILQ_HEAD_INITIALIZER(mail);
-	(void)what;
-	if (read(fd, &rings, sizeof(rings)) < 0)
-		return; /* somebody's ring was answered already */
 	pthread_mutex_lock(&worker->lock);
 	STAILQ_CONCAT(&mail, &worker->mail);
 	pthread_mutex_unlock(&worker->lock);
@@ -65,6 +60,14 @@ static void on_mail(evutil_socket_t fd, short what, void *arg)
 		letter->open(worker, letter);
 	}
 	turn_leave(&worker->turn);
+}
+
+static void on_mail(evutil_socket_t fd, short what, void *arg)
+{
+	uint64_t rings;
+	(void)what;
+	if (read(fd, &rings, sizeof(rings)) > 0) /* else somebody's ring was answered already */
+		worker_read_mail(arg);
 }
 
 static struct event_base *base_new(void)
