@@ -45,7 +45,7 @@ static void notify(const char *state)
 	if (fd < 0)
 		return;
 	sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
-	        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
 	close(fd);
 }
 
@@ -68,7 +68,7 @@ static bool drop_privileges(const struct config *config, struct error *error)
 	gid_t gid = group ? group->gr_gid : user->pw_gid;
 	if ((user ? initgroups(user->pw_name, gid) : setgroups(1, &gid)) != 0 || setgid(gid) != 0)
 		return error_set(
-		        error, "cannot become group %s: %s", config->group, strerror(errno));
+			error, "cannot become group %s: %s", config->group, strerror(errno));
 	if (user && setuid(user->pw_uid) != 0)
 		return error_set(error, "cannot become user %s: %s", config->user, strerror(errno));
 	return true;
@@ -89,7 +89,7 @@ static bool open_all(struct daemon *daemon, struct error *error)
 			return false;
 	for (size_t i = 0; i < daemon->nlisteners; i++)
 		listener_start(daemon->listeners[i], daemon->workers, daemon->nworkers,
-		        i % daemon->nworkers);
+			i % daemon->nworkers);
 	for (; daemon->nrunning < daemon->nworkers; daemon->nrunning++)
 		if (!worker_run(daemon->workers[daemon->nrunning]))
 			return error_set(error, "cannot start a thread");
@@ -123,11 +123,11 @@ static void log_table(const struct daemon *daemon, size_t index)
 	for (size_t w = 0; w < daemon->nworkers; w++)
 		for (size_t s = 0; s < ST_COUNT; s++)
 			sums[s] += atomic_load_explicit(
-			        &worker_tables(daemon->workers[w])->tables[index].stats.results[s],
-			        memory_order_relaxed);
+				&worker_tables(daemon->workers[w])->tables[index].stats.results[s],
+				memory_order_relaxed);
 	log_info("table %s: ok %" PRIu64 ", notfound %" PRIu64 ", temp %" PRIu64 ", perm %" PRIu64,
-	        daemon->config->tables[index].name, sums[ST_OK], sums[ST_NOTFOUND], sums[ST_TEMP],
-	        sums[ST_PERM]);
+		daemon->config->tables[index].name, sums[ST_OK], sums[ST_NOTFOUND], sums[ST_TEMP],
+		sums[ST_PERM]);
 }
 
 static void log_summary(const struct daemon *daemon)
@@ -144,7 +144,7 @@ static void log_summary(const struct daemon *daemon)
 /* Lets what is under way end, within the configured time. */
 static void drain(struct daemon *daemon)
 {
-	struct timespec pause = {0, DRAIN_LOOK_MS * 1000000};
+	struct timespec pause = {0, DRAIN_LOOK_MS * 1000000L};
 	int64_t left = daemon->config->shutdown_timeout;
 	unsigned open;
 	for (size_t i = 0; i < daemon->nlisteners; i++)
@@ -174,7 +174,7 @@ static void serve(struct daemon *daemon, const sigset_t *signals)
 			return;
 		case SIGHUP:
 			log_warn("SIGHUP: reload is not supported yet; the configuration stays as "
-			         "it is");
+				 "it is");
 			break;
 		case SIGUSR1:
 			log_summary(daemon);
@@ -207,8 +207,8 @@ int control_run(const struct config *config)
 	bool opened = open_all(&daemon, &error);
 	if (opened) {
 		log_info("mapmux " MAPMUX_VERSION
-		         " is ready: %zu listeners, %zu tables, %zu workers",
-		        daemon.nlisteners, config->ntables, daemon.nworkers);
+			 " is ready: %zu listeners, %zu tables, %zu workers",
+			daemon.nlisteners, config->ntables, daemon.nworkers);
 		notify("READY=1");
 		trim_memory();
 		serve(&daemon, &signals);

@@ -77,9 +77,9 @@ static bool remove_stale(const struct sockaddr_un *address, struct error *error)
 	close(fd);
 	if (failed != ECONNREFUSED)
 		return error_set(error,
-		        failed && failed != EAGAIN ? "cannot ask whether it is in use: %s"
-		                                   : "in use by another process",
-		        strerror(failed));
+			failed && failed != EAGAIN ? "cannot ask whether it is in use: %s"
+						   : "in use by another process",
+			strerror(failed));
 	if (unlink(address->sun_path) != 0)
 		return error_set(error, "cannot remove the stale socket: %s", strerror(errno));
 	return true;
@@ -93,9 +93,9 @@ static bool set_owner(const struct listen_conf *conf, struct error *error)
 	if (!user && !group)
 		return true;
 	if (chown(conf->address.path, user ? user->pw_uid : (uid_t)-1,
-	            group ? group->gr_gid : (gid_t)-1))
+		    group ? group->gr_gid : (gid_t)-1))
 		return error_set(error, "cannot give it to %s:%s: %s", conf->options.user,
-		        conf->options.group, strerror(errno));
+			conf->options.group, strerror(errno));
 	return true;
 }
 
@@ -107,7 +107,7 @@ static bool bind_unix(struct listener *listener, struct error *error)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct stat st;
 	memcpy(address.sun_path, conf->address.path,
-	        strlen(conf->address.path)); /* length was checked */
+		strlen(conf->address.path)); /* length was checked */
 	if (!remove_stale(&address, error))
 		return false;
 	int fd = new_socket(AF_UNIX);
@@ -130,14 +130,14 @@ static bool bind_unix(struct listener *listener, struct error *error)
 }
 
 static bool bind_one(
-        struct listener *listener, const struct addrinfo *info, bool any, struct error *error)
+	struct listener *listener, const struct addrinfo *info, bool any, struct error *error)
 {
 	int on = 1, off = 0, fd = new_socket(info->ai_family);
 	if (fd < 0)
 		return error_set(error, "no socket: %s", strerror(errno));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (info->ai_family ==
-	        AF_INET6) /* ":PORT" is both; an address written out is itself alone */
+		AF_INET6) /* ":PORT" is both; an address written out is itself alone */
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, any ? &off : &on, sizeof(on));
 	if (bind(fd, info->ai_addr, info->ai_addrlen) != 0) {
 		close(fd);
@@ -152,9 +152,9 @@ static bool bind_inet(struct listener *listener, struct error *error)
 	const struct address *address = &listener->conf->address;
 	bool any = !*address->host;
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-	                        .ai_family = any ? AF_INET6 : AF_UNSPEC,
-	                        .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
-	                *found;
+				.ai_family = any ? AF_INET6 : AF_UNSPEC,
+				.ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+			*found;
 	int code = getaddrinfo(any ? "::" : address->host, address->port, &hints, &found);
 	if (code != 0)
 		return error_set(error, "cannot find %s: %s", address->host, gai_strerror(code));
@@ -163,10 +163,10 @@ static bool bind_inet(struct listener *listener, struct error *error)
 	freeaddrinfo(found);
 	if (listener->ndoors == 0 && any) { /* a machine without IPv6 */
 		struct sockaddr_in v4 = {
-		        .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(address->port))};
+			.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(address->port))};
 		struct addrinfo info = {.ai_family = AF_INET,
-		        .ai_addr = (struct sockaddr *)&v4,
-		        .ai_addrlen = sizeof(v4)};
+			.ai_addr = (struct sockaddr *)&v4,
+			.ai_addrlen = sizeof(v4)};
 		bind_one(listener, &info, any, error);
 	}
 	return listener->ndoors > 0;
@@ -178,7 +178,7 @@ static bool inherit(struct listener *listener, struct error *error)
 	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
 	uint64_t owner = 0, n = 0;
 	if (!str_u64(str_of(pid), &owner) || owner != (uint64_t)getpid() ||
-	        !str_u64(str_of(count), &n))
+		!str_u64(str_of(count), &n))
 		return error_set(error, "systemd passed no sockets");
 	struct str names = str_of(getenv("LISTEN_FDNAMES")), name;
 	for (int fd = FIRST_INHERITED; fd < FIRST_INHERITED + (int)n; fd++) {
@@ -196,8 +196,8 @@ static bool inherit(struct listener *listener, struct error *error)
 static bool open_doors(struct listener *listener, struct error *error)
 {
 	bool bound = listener->conf->address.kind == ADDRESS_UNIX   ? bind_unix(listener, error)
-	             : listener->conf->address.kind == ADDRESS_INET ? bind_inet(listener, error)
-	                                                            : inherit(listener, error);
+		     : listener->conf->address.kind == ADDRESS_INET ? bind_inet(listener, error)
+								    : inherit(listener, error);
 	for (size_t i = 0; bound && i < listener->ndoors; i++)
 		if (listen(listener->doors[i].fd, BACKLOG) != 0)
 			bound = error_set(error, "cannot listen: %s", strerror(errno));
@@ -209,7 +209,7 @@ struct listener *listener_open(const struct listen_conf *conf, struct error *err
 	struct listener *listener = memory_new(sizeof(*listener));
 	listener->conf = conf;
 	listener->name =
-	        arena_printf(&listener->mem, "%s:%s", conf->codec->name, conf->address_text).ptr;
+		arena_printf(&listener->mem, "%s:%s", conf->codec->name, conf->address_text).ptr;
 	if (open_doors(listener, error))
 		return listener;
 	error_prefix(error, "%s: %s", conf->where, listener->name);
@@ -239,7 +239,7 @@ static void give_away(struct listener *listener, int fd)
 	size_t least = listener->home;
 	for (size_t i = 0; i < listener->ngroups; i++)
 		if (worker_load(listener->groups[i].worker) <
-		        worker_load(listener->groups[least].worker))
+			worker_load(listener->groups[least].worker))
 			least = i;
 	struct conn_group *group = &listener->groups[least];
 	worker_count(group->worker, 1);
@@ -255,7 +255,7 @@ static void give_away(struct listener *listener, int fd)
 /* Out of descriptors: the connection stays in the backlog, and we do not spin on it. */
 static void pause_door(struct door *door, int why)
 {
-	struct timeval in = {0, PAUSE_MS * 1000};
+	struct timeval in = {0, PAUSE_MS * 1000L};
 	unsigned held;
 	event_del(door->event);
 	event_add(door->resume, &in);
@@ -277,7 +277,7 @@ static void refuse(struct listener *listener, int fd)
 	close(fd);
 	if (log_allowed(&listener->complaints, COMPLAINT_MS, &held))
 		log_warn("%s: more than max_connections (%" PRIi64 "): connection closed",
-		        listener->name, listener->conf->options.max_connections);
+			listener->name, listener->conf->options.max_connections);
 }
 
 static void admit(struct listener *listener, int fd, bool inet)
@@ -303,10 +303,10 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	turn_enter(turn);
 	for (int i = 0; i < ACCEPTS; i++) {
-		struct sockaddr_storage peer;
+		struct sockaddr_storage peer = {0};
 		socklen_t length = sizeof(peer);
 		int client = accept4(
-		        fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+			fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client >= 0) {
 			admit(listener, client, peer.ss_family != AF_UNIX);
 			continue;
@@ -364,7 +364,7 @@ void listener_drain(struct listener *listener)
 	for (size_t i = 0; i < listener->ngroups; i++) {
 		struct drain *drain = memory_new(sizeof(*drain));
 		*drain =
-		        (struct drain){.letter.open = open_drain, .listener = listener, .group = i};
+			(struct drain){.letter.open = open_drain, .listener = listener, .group = i};
 		worker_post(listener->groups[i].worker, &drain->letter);
 	}
 }
@@ -382,14 +382,14 @@ struct str listener_summary(const struct listener *listener, struct arena *mem)
 	uint64_t accepted = 0, refused = 0, broken = 0;
 	for (size_t i = 0; i < listener->ngroups; i++) {
 		accepted +=
-		        atomic_load_explicit(&listener->groups[i].accepted, memory_order_relaxed);
+			atomic_load_explicit(&listener->groups[i].accepted, memory_order_relaxed);
 		refused += atomic_load_explicit(&listener->groups[i].refused, memory_order_relaxed);
 		broken += atomic_load_explicit(&listener->groups[i].broken, memory_order_relaxed);
 	}
 	return arena_printf(mem,
-	        "%s: connections %u, accepted %" PRIu64 ", requests refused %" PRIu64
-	        ", streams broken %" PRIu64,
-	        listener->name, listener_connections(listener), accepted, refused, broken);
+		"%s: connections %u, accepted %" PRIu64 ", requests refused %" PRIu64
+		", streams broken %" PRIu64,
+		listener->name, listener_connections(listener), accepted, refused, broken);
 }
 
 /* The name may belong to a successor by now. */
@@ -398,7 +398,7 @@ static void remove_file(struct listener *listener)
 	struct stat st;
 	const char *path = listener->conf->address.path;
 	if (listener->owns_file && lstat(path, &st) == 0 && st.st_dev == listener->device &&
-	        st.st_ino == listener->inode)
+		st.st_ino == listener->inode)
 		unlink(path);
 }
 

@@ -56,14 +56,14 @@ static const struct command {
 	const char *name;
 	int (*run)(int argc, char **argv); /* the arguments behind the name */
 } commands[] = {
-        {"serve", serve},
-        {"check", check},
-        {"query", client_main},
-        {"help", help},
-        {"--help", help},
-        {"-h", help},
-        {"version", version},
-        {"--version", version},
+	{"serve", serve},
+	{"check", check},
+	{"query", client_main},
+	{"help", help},
+	{"--help", help},
+	{"-h", help},
+	{"version", version},
+	{"--version", version},
 };
 
 int main(int argc, char **argv)

@@ -19,7 +19,7 @@ static bool read_head(const char *line, struct mapping *mapping)
 	char rights[5];
 	unsigned long inode;
 	if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %*s %lu", &mapping->from, &mapping->to,
-	            rights, &inode) != 4)
+		    rights, &inode) != 4)
 		return false;
 	mapping->is_file = inode != 0 && rights[1] == '-' && rights[3] == 'p';
 	return true;
@@ -39,7 +39,7 @@ void trim_memory(void)
 			continue;
 		/* Pages with bytes of our own, relocations say, are "Anonymous": those must stay. */
 		if (sscanf(line, "Anonymous: %lu", &written) == 1 && written == 0 &&
-		        mapping.is_file)
+			mapping.is_file)
 			madvise((void *)mapping.from, mapping.to - mapping.from, MADV_DONTNEED);
 	}
 	fclose(maps);

@@ -41,7 +41,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 static void wake(struct turn *turn)
 {
 	struct worker *worker =
-	        (struct worker *)(void *)((char *)turn - offsetof(struct worker, turn));
+		(struct worker *)(void *)((char *)turn - offsetof(struct worker, turn));
 	struct timeval now = {0, 0};
 	event_add(worker->wake, &now);
 }
@@ -74,7 +74,6 @@ static struct event_base *base_new(void)
 {
 	struct event_config *config = event_config_new();
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
-	event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER);
 	struct event_base *base = event_base_new_with_config(config);
 	event_config_free(config);
 	return base;
@@ -101,7 +100,7 @@ struct worker *worker_new(const struct config *config, struct error *error)
 	STAILQ_INIT(&worker->mail);
 	worker->bell = -1;
 	if (!open_loop(worker, error) || !table_set_open(&worker->tables, config->tables,
-	                                         config->ntables, worker, &worker->turn, error)) {
+						 config->ntables, worker, &worker->turn, error)) {
 		worker_free(worker);
 		return NULL;
 	}
