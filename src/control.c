@@ -1,6 +1,7 @@
 /* The control thread: opens everything, waits for signals, ends everything. */
 #include "control.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -77,6 +78,7 @@ static bool drop_privileges(const struct config *config, struct error *error)
 static bool open_all(struct daemon *daemon, struct error *error)
 {
 	const struct config *config = daemon->config;
+	assert(config->threads > 0);
 	daemon->listeners = memory_new(config->nlistens * sizeof(*daemon->listeners));
 	daemon->workers = memory_new((size_t)config->threads * sizeof(*daemon->workers));
 	for (size_t i = 0; i < config->nlistens; i++, daemon->nlisteners++)

@@ -36,10 +36,11 @@ static void add_failure(struct buf *out, struct str word, struct str why)
 {
 	char line[MAX_REASON];
 	size_t n = why.len < sizeof(line) ? why.len : sizeof(line);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		line[i] = why.ptr[i];
-	if ((unsigned char)line[i] < ' ')
-		line[i] = ' ';
+		if ((unsigned char)line[i] < ' ')
+			line[i] = ' ';
+	}
 	add_reply(out, word, (struct str){line, n});
 }
 

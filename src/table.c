@@ -11,7 +11,7 @@ const struct setting table_settings[] = {
 		.offset = offsetof(struct table_options, timeout),
 		.fallback = "10s",
 		.min = 1,
-		.max = 24 * 3600 * 1000L,
+		.max = 24L * 3600 * 1000,
 		.help = "answer TEMP after so long; below the 30 s of Dovecot and 100 s of "
 			"Postfix"},
 	{.name = "empty",
