@@ -9,7 +9,6 @@
  * nothing is stuck; input and output buffers are shared, and a connection has memory of its own
  * only while a fragment or an unsent answer waits.
  */
-#define _GNU_SOURCE
 #include "bench_net.h"
 
 #include <signal.h>

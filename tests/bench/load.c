@@ -6,7 +6,6 @@
  * Every answer is read and judged. A server that is fast because it answers TEMP, or answers the
  * wrong number of times, must not look good here: one unexpected answer makes exit code 1.
  */
-#define _GNU_SOURCE
 #include "bench_net.h"
 
 #include <getopt.h>
