@@ -653,7 +653,7 @@ static uint64_t count_unexpected(void)
 	return n;
 }
 
-static void print_result(double seconds, double cpu)
+static void print_result(double seconds, double cpu, double busy)
 {
 	uint64_t answers = 0;
 	double rate = seconds > 0 ? (double)stats.measured / seconds : 0;
@@ -663,10 +663,10 @@ static void print_result(double seconds, double cpu)
 		answers += stats.answers[i];
 	if (!opt.json) {
 		printf("%.0f requests/s: %llu in %.2f s, p50 %.1f us, p99 %.1f us, p99.9 %.1f us, "
-		       "max %.1f us, %.2f us of CPU per request here\n",
+		       "max %.1f us; here %.2f us of CPU per request, %.0f %% busy\n",
 		        rate, (unsigned long long)stats.measured, seconds, latency_quantile(0.5),
 		        latency_quantile(0.99), latency_quantile(0.999), (double)stats.max_ns / 1e3,
-		        answers ? cpu / (double)answers : 0);
+		        answers ? cpu / (double)answers : 0, busy * 100);
 		for (int i = 0; i < ST_COUNT; i++)
 			if (stats.answers[i])
 				printf("%s %llu  ", status_names[i],
@@ -683,24 +683,26 @@ static void print_result(double seconds, double cpu)
 	for (int i = 0; i < ST_COUNT; i++)
 		printf(",\"%s\":%llu", status_names[i], (unsigned long long)stats.answers[i]);
 	printf(",\"lost\":%llu,\"unsent\":%llu,\"closed\":%llu,\"connect_errors\":%llu,"
-	       "\"connects\":%llu,\"answers\":%llu,\"load_cpu_us\":%.0f,\"errors\":%llu}\n",
+	       "\"connects\":%llu,\"answers\":%llu,\"load_cpu_us\":%.0f,\"load_busy\":%.4f,"
+	       "\"errors\":%llu}\n",
 	        (unsigned long long)stats.lost, (unsigned long long)stats.unsent,
 	        (unsigned long long)stats.closed, (unsigned long long)stats.connect_errors,
-	        (unsigned long long)stats.connects, (unsigned long long)answers, cpu,
+	        (unsigned long long)stats.connects, (unsigned long long)answers, cpu, busy,
 	        (unsigned long long)count_unexpected());
 }
 
 static int run_load(void)
 {
-	double cpu;
-	uint64_t end;
+	double cpu, busy;
+	uint64_t start, end;
 
 	if (!opt.churn)
 		for (size_t i = 0; i < opt.connections; i++)
 			open_conn(&conns[i], 0, 0);
 	sleep_ns(opt.settle_ns);
 	cpu = cpu_us();
-	measure_from = now_ns() + opt.warmup_ns;
+	start = now_ns();
+	measure_from = start + opt.warmup_ns;
 	deadline = measure_from + opt.run_ns;
 	if (opt.churn)
 		run_churn();
@@ -710,11 +712,12 @@ static int run_load(void)
 		run_closed_loop();
 	end = now_ns();
 	cpu = cpu_us() - cpu;
+	busy = cpu * 1e3 / (double)(end - start);
 	drain();
 	sleep_ns(opt.settle_ns);
 	if (end > deadline)
 		end = deadline;
-	print_result(end > measure_from ? (double)(end - measure_from) / 1e9 : 0, cpu);
+	print_result(end > measure_from ? (double)(end - measure_from) / 1e9 : 0, cpu, busy);
 	return count_unexpected() ? 1 : 0;
 }
 
