@@ -7,6 +7,7 @@ loopback and unix sockets in a private directory that is removed at the end.
 """
 
 import argparse
+import glob
 import http.client
 import json
 import os
@@ -70,13 +71,15 @@ class Process:
 		end = time.monotonic() + seconds
 		while True:
 			if self.popen.poll() is not None:
-				self.fail("ended with exit code %d before it listened" % self.popen.returncode)
+				self.fail("ended with exit code %d before it listened"
+					% self.popen.returncode)
 			try:
 				connect(address).close()
 				return
 			except OSError:
 				if time.monotonic() > end:
-					self.fail("does not listen on %s after %d s" % (address, seconds))
+					self.fail("does not listen on %s after %d s"
+						% (address, seconds))
 				time.sleep(0.02)
 
 	def stop(self):
@@ -90,33 +93,34 @@ class Process:
 			self.popen.wait()
 
 	def cpu_us(self):
-		"""CPU time of all threads so far. schedstat counts nanoseconds, stat clock ticks."""
-		total = 0
-		try:
-			for task in os.listdir("/proc/%d/task" % self.pid):
-				with open("/proc/%d/task/%s/schedstat" % (self.pid, task)) as f:
-					total += int(f.read().split()[0])
-		except FileNotFoundError:
-			total = 0
-		if total:
-			return total / 1e3
+		"""CPU time so far, of all threads."""
 		try:
 			with open("/proc/%d/stat" % self.pid) as f:
 				fields = f.read().rpartition(")")[2].split()
-		except FileNotFoundError:
+		except OSError:
 			self.fail("has ended")
-		return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
+		ticks = int(fields[11]) + int(fields[12])
+		# Ticks are coarse. schedstat has nanoseconds, but not of threads that are gone.
+		total = 0
+		for task in glob.glob("/proc/%d/task/*/schedstat" % self.pid):
+			try:
+				with open(task) as f:
+					total += int(f.read().split()[0])
+			except OSError:
+				continue
+		return max(total / 1e3, (ticks - 2) * 1e6 / os.sysconf("SC_CLK_TCK"))
 
 	def rss_bytes(self):
 		try:
 			with open("/proc/%d/smaps_rollup" % self.pid) as f:
-				return int(re.search(r"^Rss:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
-		except FileNotFoundError:
+				rss = re.search(r"^Rss:\s+(\d+) kB", f.read(), re.M)
+				return int(rss.group(1)) * 1024
+		except OSError:
 			pass
 		try:
 			with open("/proc/%d/statm" % self.pid) as f:
 				return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-		except FileNotFoundError:
+		except OSError:
 			self.fail("has ended")
 
 
@@ -148,6 +152,25 @@ def output_of(argv):
 		return "not found"
 	lines = (done.stdout or done.stderr).strip().splitlines()
 	return lines[0].strip() if lines else "?"
+
+
+def machine_cpu():
+	"""Seconds of CPU time of the whole machine since its start: used, stolen, all."""
+	with open("/proc/stat") as f:
+		fields = f.readline().split()[1:9]
+	ticks = [int(field) / os.sysconf("SC_CLK_TCK") for field in fields]
+	user, nice, system, idle, iowait, irq, softirq, steal = ticks
+	used = user + nice + system + irq + softirq
+	return used, steal, used + steal + idle + iowait
+
+
+def own_cpu():
+	"""Seconds of CPU time of this process and of all it has started and seen end."""
+	total = 0
+	for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+		usage = resource.getrusage(who)
+		total += usage.ru_utime + usage.ru_stime
+	return total
 
 
 def spread(values, digits=2):
@@ -222,30 +245,32 @@ class Bench:
 		return self.start_mapmux(protocol, "static", "file:" + self.table_file)
 
 	def run_json(self, argv, server=None, seconds=None):
-		"""Runs a tool that prints one JSON object; adds the server's CPU time per answer."""
+		"""Runs a tool that prints JSON; adds the server's CPU time per answer."""
 		before = server.cpu_us() if server else 0
 		try:
 			done = subprocess.run(argv, capture_output=True, text=True,
 				timeout=(seconds or self.seconds) + 30)
 		except subprocess.TimeoutExpired:
-			raise NotRun("no end after 30 s more than asked: %s" % " ".join(argv)) from None
+			raise NotRun("no end 30 s after the time: %s" % " ".join(argv)) from None
 		after = server.cpu_us() if server else 0
 		try:
 			result = json.loads(done.stdout)
 		except ValueError:
-			raise NotRun("exit code %d from: %s\n    %s" % (done.returncode, " ".join(argv),
-				done.stderr.strip())) from None
+			raise NotRun("exit code %d from: %s\n    %s" % (done.returncode,
+				" ".join(argv), done.stderr.strip())) from None
 		if result["errors"] or not result["requests"]:
-			raise NotRun("unexpected answers, so the figure means nothing: %s\n    %s\n%s"
-				% (" ".join(argv), done.stdout.strip(), server.log_tail() if server else ""))
+			log = server.log_tail() if server else ""
+			raise NotRun("unexpected answers, the figure is void: %s\n    %s\n%s"
+				% (" ".join(argv), done.stdout.strip(), log))
 		if server:
 			result["server_cpu"] = (after - before) / result["answers"]
 		return result
 
 	def load(self, server, protocol, address, *options, seconds=None):
 		seconds = seconds or self.seconds
-		return self.run_json([self.tool("load"), protocol, address, "--table", TABLE, "--keys",
-			str(KEYS), "--seconds", str(seconds), "--json", *options], server, seconds)
+		return self.run_json([self.tool("load"), protocol, address, "--table", TABLE,
+			"--keys", str(KEYS), "--seconds", str(seconds), "--json", *options],
+			server, seconds)
 
 	# --- verdicts ---
 
@@ -290,7 +315,8 @@ class Bench:
 			"%.0f" % median(0, "p99_us"), "%.0f" % median(1, "p99_us"),
 			spread([m["p99_us"] / f["p99_us"] for f, m in rounds]),
 			"%.2f" % median(0, "server_cpu"), "%.2f" % median(1, "server_cpu"),
-			"%.0f" % (100 * median(0, "load_busy")), "%.0f" % (100 * median(1, "load_busy")))
+			"%.0f" % (100 * median(0, "load_busy")),
+			"%.0f" % (100 * median(1, "load_busy")))
 
 	def compare_cases(self, title, protocol, cases):
 		"""cases: (name, options, judge or None); judge gets the rounds."""
@@ -299,8 +325,8 @@ class Bench:
 		rows = []
 		try:
 			for name, options, judge in cases:
-				rounds = self.attempt("%s, %s" % (title, name), self.compare, protocol, floor,
-					mapmux, options)
+				rounds = self.attempt("%s, %s" % (title, name), self.compare,
+					protocol, floor, mapmux, options)
 				if not rounds:
 					continue
 				rows.append(self.compare_row(name, rounds))
@@ -346,7 +372,8 @@ class Bench:
 	def run_strace(self):
 		rows = []
 		for protocol in ("socketmap", "dict"):
-			for name, start in (("floor", self.start_floor), ("mapmux", self.start_static)):
+			for name, start in (("floor", self.start_floor),
+					("mapmux", self.start_static)):
 				server, address = start(protocol)
 				try:
 					counts, answers = self.trace_load(server, protocol, address)
@@ -360,31 +387,37 @@ class Bench:
 				others = ["%s %d" % (n, c) for n, c in sorted(counts.items())
 					if n not in known]
 				rows.append((name + ", " + protocol, answers, "%.3f" % each(READS),
-					"%.3f" % each(WRITES), counts.get("epoll_ctl", 0), "%.3f" % each(WAITS),
-					", ".join(others) or "none"))
+					"%.3f" % each(WRITES), counts.get("epoll_ctl", 0),
+					"%.3f" % each(WAITS), ", ".join(others) or "none"))
 				if name == "mapmux" and protocol == "socketmap":
 					self.judge(each(READS) <= 1.01,
-						"static: reads a request: %.3f, at most 1" % each(READS))
+						"static: reads a request: %.3f, at most 1"
+						% each(READS))
 					self.judge(each(WRITES) <= 1.01,
-						"static: writes a request: %.3f, at most 1" % each(WRITES))
+						"static: writes a request: %.3f, at most 1"
+						% each(WRITES))
 					self.judge(each(["epoll_ctl"]) < 0.001,
-						"static: epoll_ctl calls in %d requests: %d, below 1 in 1,000"
+						"static: epoll_ctl calls in %d requests: %d, "
+						"below 1 in 1,000"
 						% (answers, counts.get("epoll_ctl", 0)))
-		print_table("System calls a request (strace -c -f, 10 connections, depth 1, steady state)",
-			("", "requests", "read", "write", "epoll_ctl, all", "wait", "other calls, all"), rows)
+		print_table("System calls a request "
+			"(strace -c -f, 10 connections, depth 1, steady state)",
+			("", "requests", "read", "write", "epoll_ctl, all", "wait",
+			"other calls, all"), rows)
 
 	def trace_load(self, server, protocol, address):
-		"""Counts the calls between connecting and closing: those are no part of a request."""
+		"""Counts the calls between connecting and closing: those two are no request's."""
 		if not shutil.which("strace"):
 			raise NotRun("strace is not installed")
 		settle = 1.5
 		report = os.path.join(self.dir, "strace.%d" % server.pid)
 		load = subprocess.Popen([self.tool("load"), protocol, address, "--table", TABLE,
-			"--connections", "10", "--warmup", "0", "--seconds", "0.5", "--settle", str(settle),
-			"--json"], stdout=subprocess.PIPE, text=True)
+			"--connections", "10", "--warmup", "0", "--seconds", "0.5",
+			"--settle", str(settle), "--json"], stdout=subprocess.PIPE, text=True)
 		begin = time.monotonic()
 		time.sleep(0.4)
-		strace = subprocess.Popen(["strace", "-c", "-f", "-o", report, "-p", str(server.pid)],
+		strace = subprocess.Popen(["strace", "-c", "-f", "-o", report,
+			"-p", str(server.pid)],
 			stderr=subprocess.PIPE, text=True)
 		try:
 			line = strace.stderr.readline()
@@ -408,12 +441,15 @@ class Bench:
 			for line in f:
 				# % time, seconds, usecs/call, calls, [errors,] syscall
 				fields = line.split()
-				if len(fields) >= 5 and fields[3].isdigit() and fields[-1] != "total":
+				if len(fields) < 5 or fields[-1] == "total":
+					continue
+				if fields[3].isdigit():
 					counts[fields[-1]] = int(fields[3])
 		return counts, result["answers"]
 
 	def start_nginx(self):
-		binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+		binary = (shutil.which("nginx")
+			or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin"))
 		if not binary:
 			raise NotRun("nginx is not installed")
 		port = free_port()
@@ -440,13 +476,14 @@ http {
 	}
 }
 """ % {"dir": self.dir, "port": port})
-		process = Process(self, "nginx", [binary, "-p", self.dir, "-c", conf, "-e", "stderr"])
+		process = Process(self, "nginx",
+			[binary, "-p", self.dir, "-c", conf, "-e", "stderr"])
 		process.wait_ready("127.0.0.1:%d" % port)
 		return process, port
 
 	@staticmethod
 	def nginx_counters(connection):
-		"""Connections accepted and requests, asked on one kept connection: asking opens none."""
+		"""Connections accepted and requests; on one kept connection: asking opens none."""
 		connection.request("GET", "/status")
 		text = connection.getresponse().read().decode()
 		match = re.search(r"^\s*(\d+) \d+ (\d+)", text, re.M)
@@ -458,8 +495,10 @@ http {
 		if not shutil.which("wrk"):
 			raise NotRun("wrk is not installed")
 		# wrk takes whole seconds only.
-		done = subprocess.run(["wrk", "-t1", "-c%d" % n, "-d%ds" % max(1, round(self.seconds)),
-			"http://127.0.0.1:%d/lookup/k1" % port], capture_output=True, text=True, timeout=60)
+		done = subprocess.run(["wrk", "-t1", "-c%d" % n,
+			"-d%ds" % max(1, round(self.seconds)),
+			"http://127.0.0.1:%d/lookup/k1" % port],
+			capture_output=True, text=True, timeout=60)
 		match = re.search(r"^Requests/sec:\s+([\d.]+)", done.stdout, re.M)
 		if not match or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
 			raise NotRun("wrk: %s" % (done.stdout + done.stderr).strip())
@@ -474,8 +513,8 @@ http {
 		rows = []
 		try:
 			for n in (10, 100):
-				row = self.attempt("url, %d connections" % n, self.run_url_case, n, url, port,
-					floor, mapmux, status)
+				row = self.attempt("url, %d connections" % n, self.run_url_case, n,
+					url, port, floor, mapmux, status)
 				if row:
 					rows.append(row)
 		finally:
@@ -483,9 +522,11 @@ http {
 			for process in (mapmux[0], floor[0], nginx):
 				process.stop()
 		if rows:
-			print_table("url table, socketmap over a unix socket, one worker, nginx with one worker",
-				("", "mapmux/s", "libcurl/s", "wrk/s", "to libcurl", "to wrk", "p50 us", "p99 us",
-				"CPU us", "libcurl", "floor", "new conns/1000"), rows)
+			print_table("url table, socketmap over a unix socket, one worker, "
+				"nginx with one worker",
+				("", "mapmux/s", "libcurl/s", "wrk/s", "to libcurl", "to wrk",
+				"p50 us", "p99 us", "CPU us", "libcurl", "floor",
+				"new conns/1000"), rows)
 
 	def run_url_case(self, n, url, port, floor, mapmux, status):
 		connections = ("--connections", str(n))
@@ -500,15 +541,15 @@ http {
 			opened += after[0] - before[0]
 			asked += after[1] - before[1]
 			lookups += ours["answers"]
-			curl = self.run_json([self.tool("curlloop"), url, "--in-flight", str(n), "--seconds",
-				str(self.seconds), "--keys", str(KEYS)])
+			curl = self.run_json([self.tool("curlloop"), url, "--in-flight", str(n),
+				"--seconds", str(self.seconds), "--keys", str(KEYS)])
 			wrk = self.run_wrk(port, n)
 			ground = self.load(floor[0], "socketmap", floor[1], *connections)
 			rounds.append((ours, curl, wrk, ground))
-		# What mapmux answers from memory would be compared with what the others really fetch.
+		# Answers from memory must not be compared with what the others really fetch.
 		if asked < 0.99 * lookups:
-			raise NotRun("nginx saw %d requests for %d lookups: cached or coalesced, so the "
-				"figures mean nothing" % (asked, lookups))
+			raise NotRun("nginx saw %d requests for %d lookups: cached or coalesced, "
+				"so the figures mean nothing" % (asked, lookups))
 		to_curl = [ours["rate"] / curl["rate"] for ours, curl, _, _ in rounds]
 		to_wrk = [ours["rate"] / wrk for ours, _, wrk, _ in rounds]
 		cpu = [ours["server_cpu"] for ours, _, _, _ in rounds]
@@ -524,8 +565,10 @@ http {
 		self.judge(statistics.median(c / l for c, l in zip(cpu, limits)) <= 1,
 			what + "CPU us a lookup: %s, at most %.1f here "
 			"(28 where floor and libcurl take 3 + 20; now %.1f + %.1f)"
-			% (spread(cpu, 1), limit, statistics.median(cpu_floor), statistics.median(cpu_curl)))
-		self.judge(fresh < 1, what + "new connections in 1,000 lookups: %.3f, below 1" % fresh)
+			% (spread(cpu, 1), limit, statistics.median(cpu_floor),
+			statistics.median(cpu_curl)))
+		self.judge(fresh < 1, what
+			+ "new connections in 1,000 lookups: %.3f, below 1" % fresh)
 		return ("%d connections" % n,
 			"%.0f" % statistics.median(r[0]["rate"] for r in rounds),
 			"%.0f" % statistics.median(r[1]["rate"] for r in rounds),
@@ -543,7 +586,8 @@ http {
 		options = ("--connections", "10", "--churn")
 		for protocol in ("socketmap", "dict"):
 			self.attempt("churn, " + protocol, self.compare_cases,
-				"Connect, one lookup, close: %s over a unix socket, 10 at a time" % protocol,
+				"Connect, one lookup, close: %s over a unix socket, 10 at a time"
+					% protocol,
 				protocol, [("%s, 10 at a time" % protocol, options, judge)])
 
 	def run_memory(self):
@@ -558,8 +602,10 @@ http {
 			time.sleep(0.5)
 			base[name] = server.rss_bytes() / 1048576
 			server.stop()
-			rows.append(("mapmux, %s, without load" % name, "%.2f MiB" % base[name], "", ""))
-			self.judge(base[name] <= 8, "memory: %s without load: %.2f MiB of RSS, at most 8"
+			rows.append(("mapmux, %s, without load" % name,
+				"%.2f MiB" % base[name], "", ""))
+			self.judge(base[name] <= 8,
+				"memory: %s without load: %.2f MiB of RSS, at most 8"
 				% (name, base[name]))
 		for name, start, asked in (
 				("floor", lambda: self.start_floor("socketmap"), True),
@@ -571,14 +617,17 @@ http {
 			finally:
 				server.stop()
 			rows.append(("%s, %d idle connections, %s" % (name, IDLE_CONNECTIONS,
-				"one lookup each" if asked else "nothing asked"), "", "%.0f" % each, held))
+				"one lookup each" if asked else "nothing asked"),
+				"", "%.0f" % each, held))
 			if name == "mapmux":
 				worst = max(worst or 0, each)
-				self.judge(held == IDLE_CONNECTIONS, "memory: idle connections held (%s) while a "
-					"lookup was answered: %d of %d" % ("asked once" if asked else "never asked",
+				self.judge(held == IDLE_CONNECTIONS, "memory: idle connections "
+					"held (%s) while a lookup was answered: %d of %d"
+					% ("asked once" if asked else "never asked",
 					held, IDLE_CONNECTIONS))
 		self.judge(worst <= 1024,
-			"memory: RSS of an idle connection: %.0f bytes, at most 1024 (aim: 512)" % worst)
+			"memory: RSS of an idle connection: %.0f bytes, at most 1024 (aim: 512)"
+			% worst)
 		print_table("Memory", ("", "RSS", "bytes/connection", "held"), rows)
 
 	def hold_idle(self, server, address, asked):
@@ -588,18 +637,21 @@ http {
 			argv += ["--protocol", "socketmap"]
 		time.sleep(0.3)
 		before = server.rss_bytes()
-		load = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+		load = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+			text=True)
 		try:
 			line = load.stdout.readline()
 			if not line:
-				raise NotRun("cannot open %d connections: %s\n%s" % (IDLE_CONNECTIONS,
-					load.stderr.read().strip(), server.log_tail()))
+				raise NotRun("cannot open %d connections: %s\n%s"
+					% (IDLE_CONNECTIONS, load.stderr.read().strip(),
+					server.log_tail()))
 			# All are connected; let the server accept the last of them.
 			time.sleep(0.5)
 			after = server.rss_bytes()
 			self.load(server, "socketmap", address, seconds=0.1)
 			load.terminate()
-			held = json.loads(load.communicate(timeout=20)[0].strip().splitlines()[-1])["held"]
+			lines = load.communicate(timeout=20)[0].strip().splitlines()
+			held = json.loads(lines[-1])["held"]
 		finally:
 			if load.poll() is None:
 				load.kill()
@@ -626,24 +678,42 @@ http {
 			for name in ("libcurl", "libevent_core", "libcjson", "yaml-0.1")]
 		print("  libraries %s" % ", ".join(libraries))
 		print("  peers     %s; %s" % (output_of(["nginx", "-v"]), output_of(["wrk", "-v"])))
-		print("  source    %s" % output_of(["git", "-C", os.path.dirname(os.path.abspath(__file__)),
+		here = os.path.dirname(os.path.abspath(__file__))
+		print("  source    %s" % output_of(["git", "-C", here,
 			"describe", "--always", "--dirty"]))
-		print("  rounds    %d of %.1f s each; median (least-most) of the ratios within a round"
+		print("  rounds    %d of %.1f s each; "
+			"median (least-most) of the ratios within a round"
 			% (self.rounds, self.seconds))
 		if load > 0.5:
 			print("  WARNING   something else is running here: expect noise")
 		sys.stdout.flush()
 
+	@staticmethod
+	def print_disturbance(before, own_before):
+		"""Ratios taken while others use the machine deserve less trust: say how much."""
+		used, stolen, total = (a - b for a, b in zip(machine_cpu(), before))
+		others = max(0.0, used - (own_cpu() - own_before))
+		if not total:
+			return
+		print("\nDuring the run %.0f %% of the machine's CPU time went to other processes "
+			"and %.0f %% was stolen%s" % (100 * others / total, 100 * stolen / total,
+			": do not quote these figures" if others + stolen > 0.05 * total else ""))
+
 	def run(self, groups):
 		self.print_header()
+		before, own_before = machine_cpu(), own_cpu()
 		for group in groups:
 			self.attempt(group, getattr(self, "run_" + group))
+		for process in self.processes:
+			process.stop()
+		self.print_disturbance(before, own_before)
 		print("\nTargets")
 		for verdict, text in self.verdicts:
 			print("  %-7s %s" % (verdict, text))
 		missed = sum(verdict == "MISSED" for verdict, _ in self.verdicts)
 		print("%d passed, %d missed, %d did not run"
-			% (sum(verdict == "PASS" for verdict, _ in self.verdicts), missed, self.not_run))
+			% (sum(verdict == "PASS" for verdict, _ in self.verdicts), missed,
+			self.not_run))
 		return 1 if self.not_run or (self.args.strict and missed) else 0
 
 
