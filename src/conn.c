@@ -430,13 +430,13 @@ static void time_slots(struct conn *conn)
 }
 
 /* Nobody waits for lookups any more. A change the client has committed goes on: only its deadline
- * ends it. */
-static void forget_lookups(struct conn *conn)
+ * ends it, or the daemon's end. */
+static void forget(struct conn *conn, bool changes_too)
 {
 	struct slot *slot = TAILQ_FIRST(&conn->slots);
 	while (slot) {
 		struct slot *next = TAILQ_NEXT(slot, link);
-		if (slot->finished || slot->ask.op != OP_CHANGE) {
+		if (changes_too || slot->finished || slot->ask.op != OP_CHANGE) {
 			query_cancel(&slot->query);
 			slot_free(slot);
 		}
@@ -495,7 +495,7 @@ static void settle(struct job *job)
 		flush(conn);
 	if (conn->gone) {
 		hang_up(conn);
-		forget_lookups(conn);
+		forget(conn, false);
 	}
 	bool over = conn->gone || ((conn->ended || conn->input_over) && conn->out.len == 0);
 	if (over && TAILQ_EMPTY(&conn->slots)) {
@@ -575,11 +575,7 @@ void conn_group_close(struct conn_group *group)
 	struct conn *conn;
 	struct slot *slot;
 	while ((conn = TAILQ_FIRST(&group->conns))) {
-		while ((slot = TAILQ_FIRST(&conn->slots))) {
-			/* conn_free() took the last one off the list. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-			query_cancel(&slot->query);
-			slot_free(slot);
-		}
+		forget(conn, true);
 		conn_free(conn);
 	}
 	while ((slot = SLIST_FIRST(&group->spare))) {
