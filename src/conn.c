@@ -575,7 +575,7 @@ void conn_group_close(struct conn_group *group)
 	struct conn *conn;
 	struct slot *slot;
 	while ((conn = TAILQ_FIRST(&group->conns))) {
-		forget(conn, true);
+		forget(conn, true); /* NOLINT(clang-analyzer-unix.Malloc): conn_free() unlinks */
 		conn_free(conn);
 	}
 	while ((slot = SLIST_FIRST(&group->spare))) {
