@@ -26,6 +26,7 @@ enum decoded {
 struct codec {
 	const char *name;
 	unsigned max_inflight;        /* questions under way on one connection; more are not read */
+	bool ordered;                 /* what decode() writes waits for the answers before it */
 	bool closes_on_unknown_table; /* else encode() is given ST_PERM */
 	int64_t idle_timeout;         /* ms, the listener's default; 0: never */
 	const struct setting *settings; /* the listener's keys beyond the common ones */

@@ -67,10 +67,9 @@ struct table_conf {
 	unsigned ops;   /* backend->ops, perhaps narrowed by check() */
 	unsigned index; /* in dependency order: what it uses stands before it */
 	struct table_options options;
-	void *conf;                /* backend->conf_size bytes, filled from the settings */
-	void *shared;              /* the backend's: what check() prepared for all workers */
-	struct log_limit failures; /* one log line a second for failed questions */
-	const char *where;         /* FILE:LINE or "command line", for messages */
+	void *conf;        /* backend->conf_size bytes, filled from the settings */
+	void *shared;      /* the backend's: what check() prepared for all workers */
+	const char *where; /* FILE:LINE or "command line", for messages */
 };
 
 /* This worker's counters of a table; written by its thread, read by any. */
@@ -86,13 +85,14 @@ struct table {
 	struct table_set *set; /* where the tables it uses are found */
 	void *state;           /* the backend's */
 	struct table_stats stats;
+	struct log_limit failures; /* one log line a second for failed questions */
 };
 
 /* All tables of one worker. */
 struct table_set {
 	size_t n;
-	struct table *tables; /* by table_conf.index */
-	const struct table **by_name;
+	struct table *tables;   /* by table_conf.index */
+	struct table **by_name; /* sorted */
 };
 
 /* Opens each table in dependency order; on failure those opened are closed again. */

@@ -18,8 +18,8 @@ struct job {
 
 /* One for each worker (or test), used by its thread alone. */
 struct turn {
-	TAILQ_HEAD(, query) finished; /* whose done() is still to be called */
-	TAILQ_HEAD(, job) jobs;
+	TAILQ_HEAD(query_list, query) finished; /* whose done() is still to be called */
+	TAILQ_HEAD(job_list, job) jobs;
 	uint64_t now_ms;         /* steady clock, read when a turn begins */
 	uint64_t (*clock)(void); /* ms; NULL: CLOCK_MONOTONIC */
 	void (*wake)(
