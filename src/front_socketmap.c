@@ -144,6 +144,7 @@ static void encode(
 const struct codec codec_socketmap = {
         .name = "socketmap",
         .max_inflight = 16,
+        .ordered = true,
         .idle_timeout = 180 * 1000,
         .settings = settings,
         .conf_size = sizeof(struct socketmap_conf),
