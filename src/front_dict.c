@@ -15,7 +15,7 @@ enum {
 	MAX_HELD = 64 << 10,      /* bytes of refusals behind one unanswered question */
 	MAX_REASON = 200,         /* bytes: it becomes part of one line in Dovecot's log */
 	ITER_KNOWN =
-	        ITER_RECURSE | ITER_SORT_KEY | ITER_SORT_VALUE | ITER_NO_VALUE | ITER_EXACT_KEY,
+		ITER_RECURSE | ITER_SORT_KEY | ITER_SORT_VALUE | ITER_NO_VALUE | ITER_EXACT_KEY,
 };
 
 struct dict_conf {
@@ -23,14 +23,14 @@ struct dict_conf {
 };
 
 static const struct setting settings[] = {
-        {.name = "max_line",
-                .kind = SET_BYTES,
-                .offset = offsetof(struct dict_conf, max_line),
-                .fallback = "1m",
-                .min = 1024,
-                .max = MAX_GATHERED,
-                .help = "longest line of a client: key, value and their escapes"},
-        {.name = NULL},
+	{.name = "max_line",
+		.kind = SET_BYTES,
+		.offset = offsetof(struct dict_conf, max_line),
+		.fallback = "1m",
+		.min = 1024,
+		.max = MAX_GATHERED,
+		.help = "longest line of a client: key, value and their escapes"},
+	{.name = NULL},
 };
 
 /* Why something cannot be asked: a word for the counters, a sentence for the client. */
@@ -194,7 +194,7 @@ static void add_values(struct buf *out, const struct answer *answer)
 }
 
 static void reply_lookup(struct session *session, const struct command *command,
-        const struct answer *answer, struct buf *out)
+	const struct answer *answer, struct buf *out)
 {
 	add_start(session, command, out);
 	if (is_failure(answer)) {
@@ -214,7 +214,7 @@ static void reply_lookup(struct session *session, const struct command *command,
 
 /* An iteration of nothing is just its end: a reply of `N` would end Dovecot 2.3. */
 static void reply_iterate(struct session *session, const struct command *command,
-        const struct answer *answer, struct buf *out)
+	const struct answer *answer, struct buf *out)
 {
 	for (size_t i = 0; answer->status == ST_OK && i < answer->nrows; i++) {
 		add_start(session, command, out);
@@ -235,7 +235,7 @@ static void reply_iterate(struct session *session, const struct command *command
 }
 
 static void reply_commit(struct session *session, const struct command *command,
-        const struct answer *answer, struct buf *out)
+	const struct answer *answer, struct buf *out)
 {
 	add_start(session, command, out);
 	if (command->kind == COMMIT_ASYNC)
@@ -263,7 +263,7 @@ static bool can_carry(const struct session *session, struct str value)
 /* What makes an answer unfit for the client, or NULL. Several of these would end a Dovecot 2.3
  * process: a found lookup of nothing, a row outside of the path that was asked for. */
 static const char *answer_obstacle(
-        const struct session *session, const struct command *command, const struct answer *answer)
+	const struct session *session, const struct command *command, const struct answer *answer)
 {
 	struct str path = {command->path, command->path_len};
 	if (answer->status != ST_OK || command->kind == COMMIT || command->kind == COMMIT_ASYNC)
@@ -283,7 +283,7 @@ static const char *answer_obstacle(
 }
 
 static void reply(struct session *session, const struct command *command,
-        const struct answer *answer, struct buf *out)
+	const struct answer *answer, struct buf *out)
 {
 	const char *obstacle = answer_obstacle(session, command, answer);
 	struct answer failure = {.status = ST_TEMP, .why = str_of(obstacle)};
@@ -298,7 +298,7 @@ static void reply(struct session *session, const struct command *command,
 }
 
 static void encode(
-        void *session, const void *conf, uint64_t tag, const struct answer *answer, struct buf *out)
+	void *session, const void *conf, uint64_t tag, const struct answer *answer, struct buf *out)
 {
 	struct command *command = (struct command *)(uintptr_t)tag;
 	(void)conf;
@@ -319,7 +319,7 @@ static enum decoded broken(struct line *line, const char *why)
 
 /* The command's number is the next one; with `path` behind it, it is kept until its answer. */
 static enum decoded ask(
-        struct line *line, struct command like, struct str path, const struct question *question)
+	struct line *line, struct command like, struct str path, const struct question *question)
 {
 	struct session *session = line->session;
 	struct command *command = memory_new(sizeof(*command) + path.len);
@@ -331,10 +331,10 @@ static enum decoded ask(
 		memcpy(command->path, path.ptr, path.len);
 	LIST_INSERT_HEAD(&session->commands, command, link);
 	*line->message = (struct message){
-	        .table = session->dict,
-	        .ask = *question,
-	        .tag = (uint64_t)(uintptr_t)command,
-	        .in_order = !session->async,
+		.table = session->dict,
+		.ask = *question,
+		.tag = (uint64_t)(uintptr_t)command,
+		.in_order = !session->async,
 	};
 	return DECODE_MESSAGE;
 }
@@ -342,7 +342,7 @@ static enum decoded ask(
 /* Answers a command without asking a table. A reply without a number may not overtake those to the
  * questions before it. */
 static enum decoded answer_now(
-        struct line *line, struct command command, const struct answer *answer)
+	struct line *line, struct command command, const struct answer *answer)
 {
 	struct session *session = line->session;
 	struct command *newest = LIST_FIRST(&session->commands);
@@ -472,7 +472,7 @@ static struct transaction *transaction_of(struct line *line, size_t *place)
 
 /* Its commit will fail: gives back what was gathered and gathers no more. */
 static void transaction_poison(
-        struct session *session, struct transaction *transaction, const struct refusal *refusal)
+	struct session *session, struct transaction *transaction, const struct refusal *refusal)
 {
 	transaction->poison = refusal;
 	session->gathered -= transaction->bytes;
@@ -491,7 +491,7 @@ static void transaction_close(struct session *session, size_t place)
 	session->open[place]->bytes = 0;
 	session->nopen--;
 	memmove(session->open + place, session->open + place + 1,
-	        (session->nopen - place) * sizeof(session->open[0]));
+		(session->nopen - place) * sizeof(session->open[0]));
 }
 
 static void transaction_free(struct transaction *transaction)
@@ -502,7 +502,7 @@ static void transaction_free(struct transaction *transaction)
 }
 
 static bool transaction_count(
-        struct session *session, struct transaction *transaction, size_t bytes)
+	struct session *session, struct transaction *transaction, size_t bytes)
 {
 	if (bytes > MAX_GATHERED - session->gathered)
 		return false;
@@ -512,17 +512,17 @@ static bool transaction_count(
 }
 
 static const struct refusal *transaction_add(
-        struct session *session, struct transaction *transaction, const struct change *change)
+	struct session *session, struct transaction *transaction, const struct change *change)
 {
 	if (transaction->n == MAX_CHANGES)
 		return &many_changes;
 	if (!transaction_count(
-	            session, transaction, sizeof(*change) + change->key.len + change->value.len))
+		    session, transaction, sizeof(*change) + change->key.len + change->value.len))
 		return &many_bytes;
 	if (transaction->n == transaction->size) {
 		transaction->size = transaction->size ? transaction->size * 2 : 4;
 		transaction->changes =
-		        memory_grow(transaction->changes, transaction->size * sizeof(*change));
+			memory_grow(transaction->changes, transaction->size * sizeof(*change));
 	}
 	struct change *to = &transaction->changes[transaction->n++];
 	*to = *change;
@@ -557,7 +557,7 @@ static enum decoded run_iterate(struct line *line)
 	if (line->session->major == 2 && line->n > 3) /* where later versions have the user */
 		refusal = &many_paths;
 	struct command command = {
-	        .kind = ITERATE, .scope = question.scope, .flags = question.flags};
+		.kind = ITERATE, .scope = question.scope, .flags = question.flags};
 	if (refusal)
 		return refuse(line, command, refusal);
 	return ask(line, command, question.key, &question);
@@ -579,12 +579,12 @@ static enum decoded run_begin(struct line *line)
 	if (session->nopen == session->size) {
 		session->size = session->size ? session->size * 2 : 4;
 		session->open =
-		        memory_grow(session->open, session->size * sizeof(session->open[0]));
+			memory_grow(session->open, session->size * sizeof(session->open[0]));
 	}
 	struct transaction *transaction = memory_new(sizeof(*transaction));
 	*transaction = begun;
 	memmove(session->open + place + 1, session->open + place,
-	        (session->nopen - place) * sizeof(session->open[0]));
+		(session->nopen - place) * sizeof(session->open[0]));
 	session->open[place] = transaction;
 	session->nopen++;
 
@@ -660,22 +660,22 @@ static enum decoded run_commit(struct line *line)
 	session->committed = transaction;
 
 	struct command command = {
-	        .kind = line->letter == 'D' ? COMMIT_ASYNC : COMMIT,
-	        .transaction = transaction->id,
+		.kind = line->letter == 'D' ? COMMIT_ASYNC : COMMIT,
+		.transaction = transaction->id,
 	};
 	if (transaction->poison)
 		return refuse(line, command, transaction->poison);
 	if (transaction->n == 0)
 		return answer_now(line, command, &(struct answer){.status = ST_OK});
 	return ask(line, command, STR(""),
-	        &(struct question){
-	                .op = OP_CHANGE,
-	                .form = FORM_JSON,
-	                .user = transaction->user,
-	                .nchanges = transaction->n,
-	                .changes = transaction->changes,
-	                .expire_secs = transaction->expire_secs,
-	        });
+		&(struct question){
+			.op = OP_CHANGE,
+			.form = FORM_JSON,
+			.user = transaction->user,
+			.nchanges = transaction->n,
+			.changes = transaction->changes,
+			.expire_secs = transaction->expire_secs,
+		});
 }
 
 /* ---- lines ---- */
@@ -686,18 +686,18 @@ static const struct verb {
 	size_t least, most;   /* fields */
 	enum decoded (*run)(struct line *);
 } verbs[] = {
-        {'L', 2, 4, 1, SIZE_MAX, run_lookup},
-        {'I', 2, 4, 3, SIZE_MAX, run_iterate},
-        {'B', 2, 4, 1, SIZE_MAX, run_begin},
-        {'S', 2, 4, 3, 3, run_change},
-        {'U', 2, 4, 2, 2, run_change},
-        {'A', 2, 4, 3, 3, run_change},
-        {'P', 2, 2, 3, 3, run_change},
-        {'T', 2, 4, 3, 3, run_ignored},
-        {'V', 3, 4, 2, 2, run_ignored},
-        {'R', 2, 4, 1, SIZE_MAX, run_rollback},
-        {'C', 2, 4, 1, SIZE_MAX, run_commit},
-        {'D', 2, 3, 1, SIZE_MAX, run_commit},
+	{'L', 2, 4, 1, SIZE_MAX, run_lookup},
+	{'I', 2, 4, 3, SIZE_MAX, run_iterate},
+	{'B', 2, 4, 1, SIZE_MAX, run_begin},
+	{'S', 2, 4, 3, 3, run_change},
+	{'U', 2, 4, 2, 2, run_change},
+	{'A', 2, 4, 3, 3, run_change},
+	{'P', 2, 2, 3, 3, run_change},
+	{'T', 2, 4, 3, 3, run_ignored},
+	{'V', 3, 4, 2, 2, run_ignored},
+	{'R', 2, 4, 1, SIZE_MAX, run_rollback},
+	{'C', 2, 4, 1, SIZE_MAX, run_commit},
+	{'D', 2, 3, 1, SIZE_MAX, run_commit},
 };
 
 /* The first line: majors and minors, value type, user, name of the dict. Never answered. */
@@ -706,7 +706,7 @@ static enum decoded run_hello(struct line *line)
 	struct session *session = line->session;
 	uint32_t major, minor, type;
 	if (line->letter != 'H' || line->n < 5 || !field_u32(line->fields[0], &major) ||
-	        !field_u32(line->fields[1], &minor) || !field_u32(line->fields[2], &type))
+		!field_u32(line->fields[1], &minor) || !field_u32(line->fields[2], &type))
 		return broken(line, "bad_hello");
 	if (major < 2 || major > 4)
 		return broken(line, "bad_version");
@@ -747,7 +747,7 @@ static enum decoded run_line(struct line *line, struct str text)
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
 		const struct verb *verb = &verbs[i];
 		if (verb->letter != line->letter || line->session->major < verb->first ||
-		        line->session->major > verb->last)
+			line->session->major > verb->last)
 			continue;
 		if (line->n < verb->least || line->n > verb->most)
 			return broken(line, "bad_fields");
@@ -766,7 +766,7 @@ static void forget_line(struct session *session)
 }
 
 static enum decoded decode(void *session, const void *conf, struct str in, size_t *used,
-        struct message *message, struct buf *out, const char **why)
+	struct message *message, struct buf *out, const char **why)
 {
 	struct session *state = session;
 	size_t max = (size_t)((const struct dict_conf *)conf)->max_line;
@@ -815,13 +815,13 @@ static void end(void *session)
 }
 
 const struct codec codec_dict = {
-        .name = "dict",
-        .max_inflight = 64,
-        .closes_on_unknown_table = true,
-        .settings = settings,
-        .conf_size = sizeof(struct dict_conf),
-        .session_size = sizeof(struct session),
-        .decode = decode,
-        .encode = encode,
-        .end = end,
+	.name = "dict",
+	.max_inflight = 64,
+	.closes_on_unknown_table = true,
+	.settings = settings,
+	.conf_size = sizeof(struct dict_conf),
+	.session_size = sizeof(struct session),
+	.decode = decode,
+	.encode = encode,
+	.end = end,
 };

@@ -51,25 +51,25 @@ struct setting {
 /* The end of a list of settings is a NULL name. Finds the setting that `key` names; *sub is what
  * follows "NAME." for a map, *from_file is true for the _file twin of a secret. */
 const struct setting *setting_find(
-        const struct setting *settings, struct str key, struct str *sub, bool *from_file);
+	const struct setting *settings, struct str key, struct str *sub, bool *from_file);
 
 /* Reads `text` into the member of `conf`. For SET_MAP, `sub` names the entry; without one the text
  * is a list of key=value items. For SET_TABLES it fails: the loader resolves these. Text is copied
  * to `mem`. */
 bool setting_put(const struct setting *setting, void *conf, struct arena *mem, struct str sub,
-        struct str text, struct error *error);
+	struct str text, struct error *error);
 
 /* Adds one item of a YAML list to a SET_LIST. */
 void setting_add(const struct setting *setting, void *conf, struct arena *mem, struct str item);
 
 /* The content of a secret's file, without the line end: at most 64 KiB. */
 bool setting_read_secret(
-        const char *path, struct arena *mem, struct str *secret, struct error *error);
+	const char *path, struct arena *mem, struct str *secret, struct error *error);
 
 /* Splits `key=value key="two words" ...` (see docs/static.md): separated by white space, or by a
  * comma when what follows it holds a '=' of its own. */
 bool setting_pairs(
-        struct str text, struct arena *mem, struct setting_map *map, struct error *error);
+	struct str text, struct arena *mem, struct setting_map *map, struct error *error);
 
 /* Parses of one value, shared with the command line. */
 bool setting_msec(struct str text, int64_t *msec);
@@ -77,6 +77,6 @@ bool setting_bytes(struct str text, int64_t *bytes);
 
 /* The member as text, for `mapmux check`; secrets are shown as "(secret)". */
 void setting_print(
-        const struct setting *setting, const void *conf, struct arena *mem, struct str *text);
+	const struct setting *setting, const void *conf, struct arena *mem, struct str *text);
 
 #endif

@@ -20,7 +20,7 @@ struct stream {
 	bool newest_first; /* the newest is answered first, where the protocol allows that */
 	const void *script;
 	void (*answer)(const void *script, const struct message *message, size_t nth,
-	        struct arena *mem, struct answer *answer);
+		struct arena *mem, struct answer *answer);
 };
 
 /* What happened, as text: an event a line; and the bytes for the client. */
@@ -92,7 +92,7 @@ static inline void stream_print_message(struct buf *events, const struct message
 		stream_print(events, "user", ask->user);
 	if (ask->op == OP_ITERATE)
 		buf_printf(events, " flags=%u max_rows=%llu", ask->flags,
-		        (unsigned long long)ask->max_rows);
+			(unsigned long long)ask->max_rows);
 	if (ask->expire_secs > 0)
 		buf_printf(events, " expire=%llu", (unsigned long long)ask->expire_secs);
 	for (size_t i = 0; i < ask->nattrs; i++) {
@@ -102,7 +102,7 @@ static inline void stream_print_message(struct buf *events, const struct message
 	for (size_t i = 0; i < ask->nchanges; i++)
 		stream_print_change(events, &ask->changes[i]);
 	buf_printf(events, "%s%s\n", ask->form == FORM_JSON ? " json" : "",
-	        message->in_order ? " in_order" : "");
+		message->in_order ? " in_order" : "");
 }
 
 static inline void stream_say(struct stream_state *state, size_t at)
@@ -113,7 +113,7 @@ static inline void stream_say(struct stream_state *state, size_t at)
 		buf_add(out, buf_str(&wait->text));
 	} else {
 		state->stream->codec->encode(
-		        state->session, state->stream->conf, wait->tag, &wait->answer, out);
+			state->session, state->stream->conf, wait->tag, &wait->answer, out);
 		state->nquestions--;
 	}
 	buf_free(&wait->text);
@@ -121,7 +121,7 @@ static inline void stream_say(struct stream_state *state, size_t at)
 	free(wait);
 	state->nwaits--;
 	memmove(state->waits + at, state->waits + at + 1,
-	        (state->nwaits - at) * sizeof(state->waits[0]));
+		(state->nwaits - at) * sizeof(state->waits[0]));
 }
 
 /* Answers one question, and says what then is at the head of the line. */
@@ -189,7 +189,7 @@ static inline size_t stream_decode(struct stream_state *state, struct str in)
 		if (n > 0)
 			memcpy(block, in.ptr + total, n);
 		enum decoded decoded = stream->codec->decode(state->session, stream->conf,
-		        (struct str){block, n}, &used, &message, &words, &why);
+			(struct str){block, n}, &used, &message, &words, &why);
 		assert(used <= n);
 		assert(!words.overflow);
 		total += used;
@@ -245,7 +245,7 @@ static inline void stream_run_free(struct stream_run *run)
 
 /* Plays the stream in these pieces and compares; says what differs on stderr. */
 static inline bool stream_same(const struct stream *stream, const struct stream_run *whole,
-        const size_t *pieces, size_t npieces)
+	const size_t *pieces, size_t npieces)
 {
 	struct stream cut = *stream;
 	struct stream_run run;
@@ -253,22 +253,22 @@ static inline bool stream_same(const struct stream *stream, const struct stream_
 	cut.npieces = npieces;
 	stream_play(&cut, &run);
 	bool same = str_eq(buf_str(&run.events), buf_str(&whole->events)) &&
-	            str_eq(buf_str(&run.out), buf_str(&whole->out)) &&
-	            run.broken == whole->broken && run.messages == whole->messages;
+		    str_eq(buf_str(&run.out), buf_str(&whole->out)) &&
+		    run.broken == whole->broken && run.messages == whole->messages;
 	if (!same)
 		fprintf(stderr,
-		        "%s: in pieces of %zu, ... bytes it means something else\n"
-		        "whole:\n%.*s%.*s\ncut:\n%.*s%.*s\n",
-		        stream->codec->name, pieces[0], (int)whole->events.len, whole->events.ptr,
-		        (int)whole->out.len, whole->out.ptr, (int)run.events.len, run.events.ptr,
-		        (int)run.out.len, run.out.ptr);
+			"%s: in pieces of %zu, ... bytes it means something else\n"
+			"whole:\n%.*s%.*s\ncut:\n%.*s%.*s\n",
+			stream->codec->name, pieces[0], (int)whole->events.len, whole->events.ptr,
+			(int)whole->out.len, whole->out.ptr, (int)run.events.len, run.events.ptr,
+			(int)run.out.len, run.out.ptr);
 	stream_run_free(&run);
 	return same;
 }
 
 /* Cut once at every position (long streams: at some), and into pieces of a few small sizes. */
 static inline bool stream_same_cut_anywhere(
-        const struct stream *stream, const struct stream_run *whole)
+	const struct stream *stream, const struct stream_run *whole)
 {
 	static const size_t sizes[] = {1, 2, 3, 7, 64};
 	size_t step = stream->in.len / 2000 + 1;

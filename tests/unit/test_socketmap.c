@@ -26,7 +26,7 @@ static int tear_down(void **state)
 
 /* The key says how it is answered: a status and a text, or the text itself. */
 static void answer_by_key(const void *script, const struct message *message, size_t nth,
-        struct arena *mem, struct answer *answer)
+	struct arena *mem, struct answer *answer)
 {
 	struct str rest = message->ask.key, word;
 	(void)script;
@@ -60,11 +60,11 @@ static void answer_by_key(const void *script, const struct message *message, siz
 static void play(struct str in, size_t late, struct stream *stream, struct stream_run *run)
 {
 	*stream = (struct stream){
-	        .codec = &codec_socketmap,
-	        .conf = conf,
-	        .in = in,
-	        .late = late,
-	        .answer = answer_by_key,
+		.codec = &codec_socketmap,
+		.conf = conf,
+		.in = in,
+		.late = late,
+		.answer = answer_by_key,
 	};
 	stream_play(stream, run);
 	buf_add_char(&run->events, '\0');
@@ -125,15 +125,15 @@ static void requests(void **state)
 	(void)state;
 	check("9:alias a@b,", "lookup table=alias key =a@b in_order\n", "6:OK a@b,");
 	check("7:alias x,7:alias y,",
-	        "lookup table=alias key =x in_order\nlookup table=alias key =y in_order\n",
-	        "4:OK x,4:OK y,");
+		"lookup table=alias key =x in_order\nlookup table=alias key =y in_order\n",
+		"4:OK x,4:OK y,");
 	/* a name may be empty, a key may hold blanks, commas, colons, or nothing */
 	check("2: x,", "lookup table= key =x in_order\n", "4:OK x,");
 	check("2:a ,", "lookup table=a key = in_order\n", "3:OK ,");
 	check("1: ,", "lookup table= key = in_order\n", "3:OK ,");
 	check("10:a  b c,1:d,", "lookup table=a key = b c,1:d in_order\n", "11:OK  b c,1:d,");
 	check("8:a \303\244\377\r\n\t,", "lookup table=a key =\\c3\\a4\\ff\\0d\\0a\\09 in_order\n",
-	        NULL);
+		NULL);
 	check("", "", "");
 }
 
@@ -256,8 +256,8 @@ static void bad_requests_keep_the_order(void **state)
 {
 	(void)state;
 	static const struct str streams[] = {
-	        {"3:a 1,3:a 2,5:alias,3:a 3,", 26},
-	        {"3:a 1,3:a 2,x", 13},
+		{"3:a 1,3:a 2,5:alias,3:a 3,", 26},
+		{"3:a 1,3:a 2,x", 13},
 	};
 	for (size_t i = 0; i < 2; i++) {
 		struct stream stream;
@@ -322,19 +322,19 @@ static void codec_says_what_it_wants(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(requests),
-	        cmocka_unit_test(lengths_may_have_leading_zeros),
-	        cmocka_unit_test(unfinished_requests_wait),
-	        cmocka_unit_test(replies),
-	        cmocka_unit_test(values_that_cannot_be_carried),
-	        cmocka_unit_test(long_reasons_are_cut),
-	        cmocka_unit_test(requests_without_a_key_are_refused),
-	        cmocka_unit_test(keys_with_a_nul_are_refused),
-	        cmocka_unit_test(malformed_netstrings_break),
-	        cmocka_unit_test(bad_requests_keep_the_order),
-	        cmocka_unit_test(requests_may_be_as_long_as_configured),
-	        cmocka_unit_test(deep_pipelines),
-	        cmocka_unit_test(codec_says_what_it_wants),
+		cmocka_unit_test(requests),
+		cmocka_unit_test(lengths_may_have_leading_zeros),
+		cmocka_unit_test(unfinished_requests_wait),
+		cmocka_unit_test(replies),
+		cmocka_unit_test(values_that_cannot_be_carried),
+		cmocka_unit_test(long_reasons_are_cut),
+		cmocka_unit_test(requests_without_a_key_are_refused),
+		cmocka_unit_test(keys_with_a_nul_are_refused),
+		cmocka_unit_test(malformed_netstrings_break),
+		cmocka_unit_test(bad_requests_keep_the_order),
+		cmocka_unit_test(requests_may_be_as_long_as_configured),
+		cmocka_unit_test(deep_pipelines),
+		cmocka_unit_test(codec_says_what_it_wants),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
