@@ -147,6 +147,7 @@ static void encode(
 const struct codec codec_socketmap = {
 	.name = "socketmap",
 	.max_inflight = 16,
+	.ordered = true,
 	.idle_timeout = 180 * 1000L,
 	.settings = settings,
 	.conf_size = sizeof(struct socketmap_conf),
