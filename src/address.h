@@ -13,7 +13,7 @@ struct address {
 
 /* Syntax only; asks no name service. A unix path fits into sun_path. Text is copied to `mem`. */
 bool address_parse(
-        const char *text, struct arena *mem, struct address *address, struct error *error);
+	const char *text, struct arena *mem, struct address *address, struct error *error);
 
 /* "unix:/run/x" or "127.0.0.1:10001" or "[::1]:10001", for messages and as a table's where. */
 struct str address_print(const struct address *address, struct arena *mem);

@@ -2,31 +2,45 @@
 #ifndef MAPMUX_CONN_H
 #define MAPMUX_CONN_H
 
+#include <stdatomic.h>
 #include <sys/queue.h>
 
 #include "config.h"
 #include "worker.h"
 
 struct conn;
+struct event;
+struct slot;
 
-/* What the connections of one listener share in one worker. */
+/* The connections of one listener in one worker, and what they share. Used by the worker's thread;
+ * the counters are read by any. */
 struct conn_group {
 	struct worker *worker;
 	const struct listen_conf *conf;
-	int64_t idle_timeout; /* ms; 0: never */
-	TAILQ_HEAD(, conn) conns;
-	struct slot_list *slots; /* spare question slots of the worker */
-	_Atomic uint64_t accepted, open, refused, broken;
+	const char *name;         /* protocol and address, for the log */
+	TAILQ_HEAD(, conn) conns; /* the longest idle first */
+	SLIST_HEAD(, slot) spare; /* question slots to use again */
+	unsigned nspare;
+	struct event *idle;        /* closes who is idle too long */
+	int64_t idle_timeout;      /* ms; 0: never */
+	_Atomic uint64_t accepted; /* connections ever */
+	_Atomic uint64_t refused;  /* requests that were answered with the protocol's error */
+	_Atomic uint64_t broken;   /* connections closed for what they sent */
+	_Atomic unsigned open;     /* connections now */
 	struct log_limit complaints;
 };
 
-/* Takes the connected descriptor; it is non-blocking and close-on-exec. In a turn. */
+/* Before the worker runs, and after it. */
+void conn_group_open(
+	struct conn_group *group, struct worker *worker, const struct listen_conf *conf);
+void conn_group_close(struct conn_group *group); /* frees the connections that are left */
+
+/* On the worker's thread, in a turn: takes the connected descriptor, which is non-blocking and
+ * close-on-exec, and was counted by worker_count(). */
 void conn_new(struct conn_group *group, int fd);
 
-/* No more questions: closes at once when nothing is under way, else after the last answer. */
-void conn_drain(struct conn *conn);
-
-/* At once; lookups under way are cancelled. */
-void conn_free(struct conn *conn);
+/* On the worker's thread: no further questions. Who has none under way is closed; the others after
+ * their last answer. */
+void conn_group_drain(struct conn_group *group);
 
 #endif

@@ -14,7 +14,7 @@ struct http_pool; /* one for each table and worker: handles prepared with the ta
 struct http_options {
 	const char *const *headers; /* "Name: value", NULL-terminated */
 	const char *user_agent, *basic_auth, *ca_file, *client_cert, *client_key, *unix_socket,
-	        *proxy;
+		*proxy;
 	bool tls_verify, http2, follow_redirects;
 	long connect_timeout_ms, max_connections;
 	size_t max_body; /* bytes of a reply */
@@ -30,7 +30,7 @@ enum http_result {
 struct http_fetch {
 	struct arena *mem; /* for body and why */
 	void (*done)(struct http_fetch
-	                *);       /* in a turn, never from a curl callback nor from http_start() */
+			*);       /* in a turn, never from a curl callback nor from http_start() */
 	const char *method;       /* "GET", "POST", "DELETE", ... */
 	const char *url;          /* percent-encoded; copied */
 	const char *content_type; /* NULL: no body */

@@ -2,7 +2,7 @@
 #ifndef MAPMUX_JSON_H
 #define MAPMUX_JSON_H
 
-#include "query.h"
+#include "question.h"
 
 /* How a JSON document becomes an answer: product contract, Values. */
 struct json_rules {
@@ -14,13 +14,13 @@ struct json_rules {
 /* The document as the answer to a lookup: ST_OK with *value, ST_NOTFOUND, or ST_TEMP with *why.
  * Text goes to `mem`, or points into `text`. */
 enum status json_value(struct str text, const struct json_rules *rules, struct arena *mem,
-        struct str *value, const char **why);
+	struct str *value, const char **why);
 
 /* The document as the answer to an iteration: a list of names (values are left empty and
  * *only_names is set), or an object of names and values (values as FORM_JSON shows them, unless
  * `form` says otherwise). False with *why when it is neither. */
 bool json_rows(struct str text, const struct json_rules *rules, struct arena *mem,
-        struct pair **rows, size_t *nrows, bool *only_names, const char **why);
+	struct pair **rows, size_t *nrows, bool *only_names, const char **why);
 
 /* Is it one whole JSON document? */
 bool json_valid(struct str text);

@@ -53,7 +53,7 @@ struct setting {
  * follows "NAME." for a map, *from_file is true for the _file twin of a secret. A setting of
  * exactly that name goes before both. */
 const struct setting *setting_find(
-        const struct setting *settings, struct str key, struct str *sub, bool *from_file);
+	const struct setting *settings, struct str key, struct str *sub, bool *from_file);
 
 /* Writes the fallback of every setting; a required one is empty, zero or "no" until it is put. The
  * lists of SET_TABLES are left alone. */
@@ -63,21 +63,21 @@ void setting_fill(const struct setting *settings, void *conf, struct arena *mem)
  * is a list of key=value items. For SET_TABLES it fails: the loader resolves these. Text is copied
  * to `mem`. */
 bool setting_put(const struct setting *setting, void *conf, struct arena *mem, struct str sub,
-        struct str text, struct error *error);
+	struct str text, struct error *error);
 
 /* Adds one item of a YAML list to a SET_LIST. */
 void setting_add(const struct setting *setting, void *conf, struct arena *mem, struct str item);
 
 /* The content of a secret's file, without line ends behind it: 1 byte to 64 KiB, no NUL. */
 bool setting_read_secret(
-        const char *path, struct arena *mem, struct str *secret, struct error *error);
+	const char *path, struct arena *mem, struct str *secret, struct error *error);
 
 /* Splits `key=value key="two words" ...` (see docs/static.md): separated by white space, or by a
  * comma when what follows it, up to the next comma or blank, holds a '=' of its own. Keys and
  * values may stand in double quotes, where \n and \t are line break and TAB, and a backslash
  * before anything else means that character. A key that comes twice is the caller's matter. */
 bool setting_pairs(
-        struct str text, struct arena *mem, struct setting_map *map, struct error *error);
+	struct str text, struct arena *mem, struct setting_map *map, struct error *error);
 
 /* Parses of one value, shared with the command line. A duration needs its unit, unless it is 0. */
 bool setting_msec(struct str text, int64_t *msec);
@@ -86,6 +86,6 @@ bool setting_bytes(struct str text, int64_t *bytes);
 /* The member as text that setting_put() would read back, for `mapmux check`; a secret is shown as
  * "(secret)", SET_TABLES as nothing: their names are the loader's. */
 void setting_print(
-        const struct setting *setting, const void *conf, struct arena *mem, struct str *text);
+	const struct setting *setting, const void *conf, struct arena *mem, struct str *text);
 
 #endif

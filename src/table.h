@@ -5,10 +5,12 @@
 #include <stdatomic.h>
 
 #include "log.h"
-#include "query.h"
+#include "question.h"
 #include "setting.h"
 #include "turn.h"
 
+struct query;
+struct table;
 struct worker;
 
 #define CAN(op) (1u << (op))
@@ -67,10 +69,9 @@ struct table_conf {
 	unsigned ops;   /* backend->ops, perhaps narrowed by check() */
 	unsigned index; /* in dependency order: what it uses stands before it */
 	struct table_options options;
-	void *conf;                /* backend->conf_size bytes, filled from the settings */
-	void *shared;              /* the backend's: what check() prepared for all workers */
-	struct log_limit failures; /* one log line a second for failed questions */
-	const char *where;         /* FILE:LINE or "command line", for messages */
+	void *conf;        /* backend->conf_size bytes, filled from the settings */
+	void *shared;      /* the backend's: what check() prepared for all workers */
+	const char *where; /* FILE:LINE or "command line", for messages */
 };
 
 /* This worker's counters of a table; written by its thread, read by any. */
@@ -86,18 +87,19 @@ struct table {
 	struct table_set *set; /* where the tables it uses are found */
 	void *state;           /* the backend's */
 	struct table_stats stats;
+	struct log_limit failures; /* one log line a second for failed questions */
 };
 
 /* All tables of one worker. */
 struct table_set {
 	size_t n;
-	struct table *tables; /* by table_conf.index */
-	const struct table **by_name;
+	struct table *tables;   /* by table_conf.index */
+	struct table **by_name; /* sorted */
 };
 
 /* Opens each table in dependency order; on failure those opened are closed again. */
 bool table_set_open(struct table_set *set, const struct table_conf *confs, size_t n,
-        struct worker *worker, struct turn *turn, struct error *error);
+	struct worker *worker, struct turn *turn, struct error *error);
 void table_set_close(struct table_set *set);
 
 /* NULL when there is none of that name. */

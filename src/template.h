@@ -3,7 +3,7 @@
 #define MAPMUX_TEMPLATE_H
 
 #include "buf.h"
-#include "query.h"
+#include "question.h"
 #include "setting.h"
 
 struct template;
@@ -17,7 +17,7 @@ struct template_values {
 /* Placeholders: {} § {key} {user} {table} {scope} {localpart} {domain}; {{ and }} are braces.
  * Lives in `mem`. */
 bool template_compile(
-        const char *text, struct arena *mem, struct template **compiled, struct error *error);
+	const char *text, struct arena *mem, struct template **compiled, struct error *error);
 
 enum template_result {
 	TEMPLATE_OK,
@@ -27,6 +27,6 @@ enum template_result {
 /* Adds the URL to `url`. In the path everything but RFC 3986 unreserved characters and '/' is
  * percent-encoded; from the first '?' on '/' is encoded as well. */
 enum template_result template_fill(
-        const struct template *compiled, const struct template_values *values, struct buf *url);
+	const struct template *compiled, const struct template_values *values, struct buf *url);
 
 #endif

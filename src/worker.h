@@ -13,15 +13,33 @@ struct event_base;
 struct http;
 struct worker;
 
-/* The worker's own thread only. */
+/* Before its thread starts: the loop and the tables. NULL with an error when a table does not open. */
+struct worker *worker_new(const struct config *config, struct error *error);
+
+/* Starts the thread; false when the system has none. */
+bool worker_run(struct worker *worker);
+
+/* Any thread: ends the loop after the letters posted so far, and waits for the thread. */
+void worker_stop(struct worker *worker);
+
+/* All workers stopped: opens the letters that came after the end, so that nothing in them is lost. */
+void worker_read_mail(struct worker *worker);
+void worker_free(struct worker *worker); /* stopped, or never run; its connections are gone */
+
+/* The worker's own thread only, or any before it runs. */
 struct event_base *worker_base(struct worker *worker);
 struct turn *worker_turn(struct worker *worker);
 struct table_set *worker_tables(struct worker *worker);
 struct http *worker_http(struct worker *worker); /* made when the first table asks */
 
-/* 64 KiB that belong to whoever runs, until he returns to the loop. */
+/* Memory that belongs to whoever runs, until he returns to the loop. */
 enum { WORKER_SCRATCH = 65536 };
 char *worker_scratch(struct worker *worker);
+
+/* Connections it has or is about to get. Any thread: who gives one away counts it at once, so that
+ * a burst is spread evenly. */
+void worker_count(struct worker *worker, int change);
+unsigned worker_load(const struct worker *worker);
 
 /* Allocated by the sender, freed by open(), which runs on the receiver's thread in a turn. */
 struct letter {

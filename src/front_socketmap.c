@@ -1,0 +1,156 @@
+/* Codec: Postfix socketmap requests and replies as netstrings, after socketmap_table(5). */
+#include "fronts.h"
+
+enum {
+	MAX_REPLY = 100000, /* bytes of payload that Postfix reads (socketmap_max_reply_size) */
+	MAX_REASON = 200,   /* bytes: more than that Postfix does not log */
+	MAX_DIGITS = 9,     /* of a length */
+};
+
+struct socketmap_conf {
+	int64_t max_request;
+};
+
+static const struct setting settings[] = {
+	{.name = "max_request",
+		.kind = SET_BYTES,
+		.offset = offsetof(struct socketmap_conf, max_request),
+		.fallback = "100000",
+		.min = 16,
+		.max = 100000000,
+		.help = "longest request: table name, blank and key"},
+	{.name = NULL},
+};
+
+static void add_reply(struct buf *out, struct str word, struct str text)
+{
+	buf_add_u64(out, word.len + text.len);
+	buf_add_char(out, ':');
+	buf_add(out, word);
+	buf_add(out, text);
+	buf_add_char(out, ',');
+}
+
+/* Reasons are for Postfix's log: one line, not too long. */
+static void add_failure(struct buf *out, struct str word, struct str why)
+{
+	char line[MAX_REASON];
+	size_t n = why.len < sizeof(line) ? why.len : sizeof(line);
+	for (size_t i = 0; i < n; i++) {
+		line[i] = why.ptr[i];
+		if ((unsigned char)line[i] < ' ')
+			line[i] = ' ';
+	}
+	add_reply(out, word, (struct str){line, n});
+}
+
+/* The header of a netstring: DECODE_MESSAGE when it is whole and within the limit. */
+static enum decoded read_header(
+	struct str in, uint64_t max, size_t *header, size_t *length, const char **why)
+{
+	size_t i = 0;
+	uint64_t n = 0;
+	while (i < in.len && in.ptr[i] >= '0' && in.ptr[i] <= '9' && i <= MAX_DIGITS)
+		n = n * 10 + (uint64_t)(in.ptr[i++] - '0');
+	*why = "bad_length";
+	if (i > MAX_DIGITS)
+		return DECODE_BROKEN;
+	if (i == in.len)
+		return DECODE_MORE;
+	if (i == 0 || in.ptr[i] != ':')
+		return DECODE_BROKEN;
+	*why = "too_long";
+	if (n > max)
+		return DECODE_BROKEN;
+	*header = i + 1;
+	*length = (size_t)n;
+	return DECODE_MESSAGE;
+}
+
+/* NAME, a blank, the key. A name may be empty; a key may hold anything but NUL. */
+static enum decoded read_request(
+	struct str payload, struct message *message, struct buf *out, const char **why)
+{
+	struct str key = payload, table;
+	if (!str_cut(&key, ' ', &table)) {
+		*why = "no_key";
+		add_reply(
+			out, STR("PERM "), STR("request has no blank between table name and key"));
+		return DECODE_REFUSED;
+	}
+	if (str_has(payload, '\0')) {
+		*why = "nul";
+		add_reply(out, STR("PERM "), STR("request contains a NUL byte"));
+		return DECODE_REFUSED;
+	}
+	*message = (struct message){
+		.table = table,
+		.ask = {.op = OP_LOOKUP, .form = FORM_TEXT, .key = key},
+		.in_order = true,
+	};
+	return DECODE_MESSAGE;
+}
+
+static enum decoded decode(void *session, const void *conf, struct str in, size_t *used,
+	struct message *message, struct buf *out, const char **why)
+{
+	const struct socketmap_conf *limits = conf;
+	size_t header, length;
+	(void)session;
+	*used = 0;
+	enum decoded found = read_header(in, (uint64_t)limits->max_request, &header, &length, why);
+	if (found == DECODE_BROKEN)
+		add_reply(out, STR("PERM "), STR("malformed or too long netstring"));
+	if (found != DECODE_MESSAGE)
+		return found;
+	if (in.len - header < length + 1)
+		return DECODE_MORE;
+	if (in.ptr[header + length] != ',') {
+		*why = "no_comma";
+		add_reply(out, STR("PERM "), STR("netstring does not end in a comma"));
+		return DECODE_BROKEN;
+	}
+	*used = header + length + 1;
+	return read_request((struct str){in.ptr + header, length}, message, out, why);
+}
+
+static bool can_be_carried(struct str value)
+{
+	return value.len <= MAX_REPLY - 3 && !str_has(value, '\0') && !str_has(value, '\n') &&
+	       !str_has(value, '\r');
+}
+
+static void encode(
+	void *session, const void *conf, uint64_t tag, const struct answer *answer, struct buf *out)
+{
+	(void)session;
+	(void)conf;
+	(void)tag;
+	switch (answer->status) {
+	case ST_OK:
+		if (can_be_carried(answer->rows[0].value))
+			add_reply(out, STR("OK "), answer->rows[0].value);
+		else
+			add_reply(out, STR("TEMP "), STR("socketmap cannot carry the value"));
+		break;
+	case ST_NOTFOUND:
+		add_reply(out, STR("NOTFOUND "), STR(""));
+		break;
+	case ST_PERM:
+		add_failure(out, STR("PERM "), answer->why);
+		break;
+	default:
+		add_failure(out, STR("TEMP "), answer->why);
+	}
+}
+
+const struct codec codec_socketmap = {
+	.name = "socketmap",
+	.max_inflight = 16,
+	.ordered = true,
+	.idle_timeout = 180 * 1000L,
+	.settings = settings,
+	.conf_size = sizeof(struct socketmap_conf),
+	.decode = decode,
+	.encode = encode,
+};

@@ -1,0 +1,10 @@
+/* The codecs, one for each protocol. */
+#ifndef MAPMUX_FRONTS_H
+#define MAPMUX_FRONTS_H
+
+#include "codec.h"
+
+extern const struct codec codec_socketmap; /* Postfix socketmap_table(5) */
+extern const struct codec codec_dict;      /* Dovecot's proxy dict, majors 2 to 4 */
+
+#endif

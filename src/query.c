@@ -1,0 +1,109 @@
+/* Carries one question to one table, and brings one answer back. */
+#include "query.h"
+
+#include <assert.h>
+
+#include "table.h"
+
+static bool is_offered(const struct table *table, const struct question *ask)
+{
+	if (!(table->conf->ops & CAN(ask->op)))
+		return false;
+	return !(ask->op == OP_CHANGE && ask->expire_secs > 0 && !table->conf->backend->can_expire);
+}
+
+void query_start(struct query *query, struct table *table, const struct question *ask,
+	void (*done)(struct query *))
+{
+	assert(query->phase == Q_IDLE && query->mem);
+	query->table = table;
+	query->ask = ask;
+	query->done = done;
+	query->work = NULL;
+	query->phase = Q_RUNNING;
+	if (is_offered(table, ask))
+		table->conf->backend->start(query);
+	else
+		query_perm(query, "table %s (type %s) does not offer %s%s", table->conf->name,
+			table->conf->backend->name, op_name(ask->op),
+			ask->expire_secs > 0 ? " with an expiry" : "");
+}
+
+void query_cancel(struct query *query)
+{
+	if (query->phase == Q_FINISHED) {
+		turn_drop_job(&query->delivery);
+	} else if (query->phase == Q_RUNNING) {
+		assert(query->table->conf->backend->cancel);
+		query->table->conf->backend->cancel(query);
+	}
+	query->phase = Q_IDLE;
+}
+
+/* An empty value is a configuration error to Postfix, and data to Dovecot. */
+static bool means_not_found(const struct query *query, const struct answer *answer)
+{
+	const struct table_options *options = &query->table->conf->options;
+	if (answer->status != ST_OK || query->ask->op != OP_LOOKUP || answer->rows[0].value.len > 0)
+		return false;
+	if (options->empty == EMPTY_AUTO)
+		return query->ask->form == FORM_TEXT;
+	return options->empty == EMPTY_NOTFOUND;
+}
+
+static void deliver(struct job *job)
+{
+	struct query *query =
+		(struct query *)(void *)((char *)job - offsetof(struct query, delivery));
+	query->phase = Q_IDLE;
+	query->done(query);
+}
+
+void query_finish(struct query *query, const struct answer *answer)
+{
+	assert(query->phase == Q_RUNNING);
+	query->answer = *answer;
+	if (means_not_found(query, answer))
+		query->answer = (struct answer){.status = ST_NOTFOUND, .ttl = answer->ttl};
+	query->phase = Q_FINISHED;
+	struct table_stats *stats = &query->table->stats;
+	atomic_store_explicit(&stats->results[query->answer.status],
+		atomic_load_explicit(&stats->results[query->answer.status], memory_order_relaxed) +
+			1,
+		memory_order_relaxed);
+	turn_add_answer(query->table->turn, &query->delivery, deliver);
+}
+
+void query_ok(struct query *query, struct str value)
+{
+	struct pair *row = arena_alloc(query->mem, sizeof(*row));
+	row->value = value;
+	query_finish(query, &(struct answer){.status = ST_OK, .nrows = 1, .rows = row});
+}
+
+void query_notfound(struct query *query)
+{
+	query_finish(query, &(struct answer){.status = ST_NOTFOUND});
+}
+
+static void fail(struct query *query, enum status status, const char *fmt, va_list ap)
+{
+	struct answer answer = {.status = status, .why = arena_vprintf(query->mem, fmt, ap)};
+	query_finish(query, &answer);
+}
+
+void query_temp(struct query *query, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	fail(query, ST_TEMP, fmt, ap);
+	va_end(ap);
+}
+
+void query_perm(struct query *query, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	fail(query, ST_PERM, fmt, ap);
+	va_end(ap);
+}

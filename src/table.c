@@ -1,0 +1,109 @@
+/* Backends, the tables configured with them, and the same tables as one worker lives them. */
+#include "table.h"
+
+#include <stdlib.h>
+
+static const char *const empty_choices[] = {"auto", "notfound", "ok", NULL};
+
+const struct setting table_settings[] = {
+	{.name = "timeout",
+		.kind = SET_MSEC,
+		.offset = offsetof(struct table_options, timeout),
+		.fallback = "10s",
+		.min = 1,
+		.max = 24L * 3600 * 1000,
+		.help = "answer TEMP after so long; below the 30 s of Dovecot and 100 s of "
+			"Postfix"},
+	{.name = "empty",
+		.kind = SET_CHOICE,
+		.offset = offsetof(struct table_options, empty),
+		.fallback = "auto",
+		.choices = empty_choices,
+		.help = "what an empty value means; auto: notfound to Postfix, ok to Dovecot"},
+	{.name = "list_separator",
+		.kind = SET_STR,
+		.offset = offsetof(struct table_options, list_separator),
+		.fallback = ",",
+		.help = "between the items of a JSON list"},
+	{.name = "value",
+		.kind = SET_STR,
+		.offset = offsetof(struct table_options, value),
+		.fallback = "",
+		.help = "JSON pointer (RFC 6901) to the value in the answer, /data/0/mail say"},
+	{.name = NULL},
+};
+
+const struct backend *backend_find(struct str name)
+{
+	for (size_t i = 0; backends[i]; i++)
+		if (str_eq(str_of(backends[i]->name), name))
+			return backends[i];
+	return NULL;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct table *const *left = a, *const *right = b;
+	return strcmp((*left)->conf->name, (*right)->conf->name);
+}
+
+static bool open_one(struct table *table, struct error *error)
+{
+	const struct backend *backend = table->conf->backend;
+	if (!backend->open || backend->open(table, error))
+		return true;
+	return error_prefix(error, "table %s", table->conf->name);
+}
+
+bool table_set_open(struct table_set *set, const struct table_conf *confs, size_t n,
+	struct worker *worker, struct turn *turn, struct error *error)
+{
+	*set = (struct table_set){
+		.tables = memory_new(n * sizeof(*set->tables)),
+		.by_name = memory_new(n * sizeof(*set->by_name)),
+	};
+	for (size_t i = 0; i < n; i++) {
+		struct table *table = &set->tables[i];
+		table->conf = &confs[i];
+		table->worker = worker;
+		table->turn = turn;
+		table->set = set;
+		if (!open_one(table, error)) {
+			table_set_close(set);
+			return false;
+		}
+		set->by_name[i] = table;
+		set->n++;
+	}
+	qsort(set->by_name, n, sizeof(*set->by_name), by_name);
+	return true;
+}
+
+void table_set_close(struct table_set *set)
+{
+	while (set->n > 0) { /* users before what they use */
+		struct table *table = &set->tables[--set->n];
+		if (table->conf->backend->close)
+			table->conf->backend->close(table);
+	}
+	free(set->tables);
+	free(set->by_name);
+	*set = (struct table_set){0};
+}
+
+struct table *table_set_find(const struct table_set *set, struct str name)
+{
+	size_t low = 0, high = set->n;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		struct table *table = set->by_name[middle];
+		int order = str_cmp(name, str_of(table->conf->name));
+		if (order == 0)
+			return table;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}

@@ -1,0 +1,200 @@
+/* One thread: its loop, its turn, its tables, its engines and its mailbox. */
+#include "worker.h"
+
+#include <event2/event.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "http.h"
+
+struct worker {
+	struct event_base *base;
+	struct turn turn;
+	struct event *wake; /* the turn wants another */
+	struct table_set tables;
+	struct http *http;
+	pthread_t thread;
+	_Atomic unsigned load;
+
+	pthread_mutex_t lock; /* of `mail` */
+	STAILQ_HEAD(, letter) mail;
+	int bell; /* eventfd: there is mail */
+	struct event *rung;
+
+	char scratch[WORKER_SCRATCH];
+};
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *worker = arg;
+	(void)fd;
+	(void)what;
+	turn_enter(&worker->turn);
+	turn_leave(&worker->turn);
+}
+
+/* By a timer and not by event_active(): the sockets get their chance in between. */
+static void wake(struct turn *turn)
+{
+	struct worker *worker =
+		(struct worker *)(void *)((char *)turn - offsetof(struct worker, turn));
+	struct timeval now = {0, 0};
+	event_add(worker->wake, &now);
+}
+
+void worker_read_mail(struct worker *worker)
+{
+	STAILQ_HEAD(, letter) mail = STAILQ_HEAD_INITIALIZER(mail);
+	pthread_mutex_lock(&worker->lock);
+	STAILQ_CONCAT(&mail, &worker->mail);
+	pthread_mutex_unlock(&worker->lock);
+
+	turn_enter(&worker->turn);
+	while (!STAILQ_EMPTY(&mail)) {
+		struct letter *letter = STAILQ_FIRST(&mail);
+		STAILQ_REMOVE_HEAD(&mail, link);
+		letter->open(worker, letter);
+	}
+	turn_leave(&worker->turn);
+}
+
+static void on_mail(evutil_socket_t fd, short what, void *arg)
+{
+	uint64_t rings;
+	(void)what;
+	if (read(fd, &rings, sizeof(rings)) > 0) /* else somebody's ring was answered already */
+		worker_read_mail(arg);
+}
+
+static struct event_base *base_new(void)
+{
+	struct event_config *config = event_config_new();
+	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+	struct event_base *base = event_base_new_with_config(config);
+	event_config_free(config);
+	return base;
+}
+
+/* Mail is for all of the loop's life: a base without events would end. */
+static bool open_loop(struct worker *worker, struct error *error)
+{
+	worker->base = base_new();
+	worker->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (!worker->base || worker->bell < 0)
+		return error_set(error, "cannot make an event loop");
+	worker->wake = evtimer_new(worker->base, on_wake, worker);
+	worker->rung = event_new(worker->base, worker->bell, EV_READ | EV_PERSIST, on_mail, worker);
+	event_add(worker->rung, NULL);
+	return true;
+}
+
+struct worker *worker_new(const struct config *config, struct error *error)
+{
+	struct worker *worker = memory_new(sizeof(*worker));
+	turn_init(&worker->turn, wake);
+	pthread_mutex_init(&worker->lock, NULL);
+	STAILQ_INIT(&worker->mail);
+	worker->bell = -1;
+	if (!open_loop(worker, error) || !table_set_open(&worker->tables, config->tables,
+						 config->ntables, worker, &worker->turn, error)) {
+		worker_free(worker);
+		return NULL;
+	}
+	return worker;
+}
+
+void worker_free(struct worker *worker)
+{
+	table_set_close(&worker->tables);
+	if (worker->http)
+		http_free(worker->http);
+	if (worker->rung)
+		event_free(worker->rung);
+	if (worker->wake)
+		event_free(worker->wake);
+	if (worker->base)
+		event_base_free(worker->base);
+	if (worker->bell >= 0)
+		close(worker->bell);
+	pthread_mutex_destroy(&worker->lock);
+	free(worker);
+}
+
+static void *run(void *arg)
+{
+	struct worker *worker = arg;
+	event_base_dispatch(worker->base);
+	return NULL;
+}
+
+bool worker_run(struct worker *worker)
+{
+	return pthread_create(&worker->thread, NULL, run, worker) == 0;
+}
+
+static void open_stop(struct worker *worker, struct letter *letter)
+{
+	free(letter);
+	event_base_loopbreak(worker->base);
+}
+
+void worker_stop(struct worker *worker)
+{
+	struct letter *letter = memory_new(sizeof(*letter));
+	letter->open = open_stop;
+	worker_post(worker, letter);
+	pthread_join(worker->thread, NULL);
+}
+
+void worker_post(struct worker *to, struct letter *letter)
+{
+	uint64_t one = 1;
+	pthread_mutex_lock(&to->lock);
+	bool first = STAILQ_EMPTY(&to->mail);
+	STAILQ_INSERT_TAIL(&to->mail, letter, link);
+	pthread_mutex_unlock(&to->lock);
+	if (first && write(to->bell, &one, sizeof(one)) < 0) {
+		/* The counter is full: the bell rings already. */
+	}
+}
+
+struct event_base *worker_base(struct worker *worker)
+{
+	return worker->base;
+}
+
+struct turn *worker_turn(struct worker *worker)
+{
+	return &worker->turn;
+}
+
+struct table_set *worker_tables(struct worker *worker)
+{
+	return &worker->tables;
+}
+
+struct http *worker_http(struct worker *worker)
+{
+	if (!worker->http)
+		worker->http = http_new(worker->base, &worker->turn);
+	return worker->http;
+}
+
+char *worker_scratch(struct worker *worker)
+{
+	return worker->scratch;
+}
+
+void worker_count(struct worker *worker, int change)
+{
+	atomic_fetch_add_explicit(&worker->load, (unsigned)change, memory_order_relaxed);
+}
+
+unsigned worker_load(const struct worker *worker)
+{
+	return atomic_load_explicit(&worker->load, memory_order_relaxed);
+}
