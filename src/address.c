@@ -15,7 +15,7 @@ static bool all_in(struct str s, const char *extra)
 	for (size_t i = 0; i < s.len; i++) {
 		char c = s.ptr[i];
 		bool alnum =
-		        (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+			(c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 		if (!alnum && (c == '\0' || !strchr(extra, c)))
 			return false;
 	}
@@ -31,7 +31,7 @@ static bool has_control(struct str s)
 }
 
 static bool parse_unix(
-        struct str path, struct arena *mem, struct address *address, struct error *error)
+	struct str path, struct arena *mem, struct address *address, struct error *error)
 {
 	if (path.len == 0)
 		return error_set(error, "unix: has no path; write unix:/run/mapmux/socketmap");
@@ -39,20 +39,20 @@ static bool parse_unix(
 		return error_set(error, "a control character is in the path; allowed: none");
 	if (path.len > path_max)
 		return error_set(error,
-		        "the path is %zu bytes long; allowed: %zu, as the system "
-		        "has no room for more",
-		        path.len, path_max);
+			"the path is %zu bytes long; allowed: %zu, as the system "
+			"has no room for more",
+			path.len, path_max);
 	*address = (struct address){.kind = ADDRESS_UNIX, .path = arena_str(mem, path).ptr};
 	address->host = address->port = "";
 	return true;
 }
 
 static bool parse_systemd(
-        struct str name, struct arena *mem, struct address *address, struct error *error)
+	struct str name, struct arena *mem, struct address *address, struct error *error)
 {
 	if (name.len == 0 || has_control(name) || str_has(name, ':'))
 		return error_set(error, "systemd: must be followed by the FileDescriptorName of a "
-		                        "socket unit, like systemd:mapmux.socket");
+					"socket unit, like systemd:mapmux.socket");
 	*address = (struct address){.kind = ADDRESS_SYSTEMD, .path = arena_str(mem, name).ptr};
 	address->host = address->port = "";
 	return true;
@@ -79,31 +79,31 @@ static bool cut_host(struct str *rest, struct str *host, struct error *error)
 		bool closed = str_cut(rest, ']', host);
 		if (!closed || !is_v6(*host))
 			return error_set(error,
-			        "\"%.*s\" is no IPv6 address in brackets; write "
-			        "it like [::1]:10001",
-			        (int)text.len, text.ptr);
+				"\"%.*s\" is no IPv6 address in brackets; write "
+				"it like [::1]:10001",
+				(int)text.len, text.ptr);
 		if (rest->len == 0 || rest->ptr[0] != ':')
 			return error_set(error, "\"%.*s\" has no port; write it like [::1]:10001",
-			        (int)text.len, text.ptr);
+				(int)text.len, text.ptr);
 		*rest = str_skip(*rest, 1);
 		return true;
 	}
 	if (!str_cut(rest, ':', host))
 		return error_set(
-		        error, "\"%.*s\" is no address; " ALLOWED, (int)text.len, text.ptr);
+			error, "\"%.*s\" is no address; " ALLOWED, (int)text.len, text.ptr);
 	if (str_has(*rest, ':'))
 		return error_set(error,
-		        "\"%.*s\" has several colons; write an IPv6 address as "
-		        "[::1]:10001, any other as 127.0.0.1:10001",
-		        (int)text.len, text.ptr);
+			"\"%.*s\" has several colons; write an IPv6 address as "
+			"[::1]:10001, any other as 127.0.0.1:10001",
+			(int)text.len, text.ptr);
 	if (host->len > 0 && !all_in(*host, ".-_"))
 		return error_set(error, "\"%.*s\" is no host name and no address; " ALLOWED,
-		        (int)host->len, host->ptr);
+			(int)host->len, host->ptr);
 	return true;
 }
 
 bool address_parse(
-        const char *text, struct arena *mem, struct address *address, struct error *error)
+	const char *text, struct arena *mem, struct address *address, struct error *error)
 {
 	struct str rest = str_of(text), host;
 	uint64_t port;
@@ -119,7 +119,7 @@ bool address_parse(
 		return false;
 	if (!str_u64(rest, &port) || port < 1 || port > 65535)
 		return error_set(
-		        error, "\"%.*s\" is no port; allowed: 1 to 65535", (int)rest.len, rest.ptr);
+			error, "\"%.*s\" is no port; allowed: 1 to 65535", (int)rest.len, rest.ptr);
 	*address = (struct address){.kind = ADDRESS_INET, .path = ""};
 	address->host = arena_str(mem, host).ptr;
 	address->port = arena_printf(mem, "%u", (unsigned)port).ptr;

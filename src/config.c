@@ -10,80 +10,80 @@ static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const log_targets[] = {"stderr", "syslog", NULL};
 
 const struct setting global_settings[] = {
-        {.name = "threads",
-                .kind = SET_INT,
-                .offset = offsetof(struct config, threads),
-                .fallback = "0",
-                .max = 256,
-                .help = "worker threads; 0: as many as there are CPUs"},
-        {.name = "shutdown_timeout",
-                .kind = SET_MSEC,
-                .offset = offsetof(struct config, shutdown_timeout),
-                .fallback = "10s",
-                .help = "how long to finish what is under way"},
-        {.name = "user",
-                .kind = SET_STR,
-                .offset = offsetof(struct config, user),
-                .fallback = "",
-                .help = "run as this user once the sockets are bound"},
-        {.name = "group",
-                .kind = SET_STR,
-                .offset = offsetof(struct config, group),
-                .fallback = "",
-                .help = "run with this group"},
-        {.name = "log.level",
-                .kind = SET_CHOICE,
-                .offset = offsetof(struct config, log_level),
-                .fallback = "info",
-                .choices = log_levels,
-                .help = "the least important events that are written"},
-        {.name = "log.format",
-                .kind = SET_CHOICE,
-                .offset = offsetof(struct config, log_format),
-                .fallback = "text",
-                .choices = log_formats,
-                .help = "how a line of the log looks"},
-        {.name = "log.to",
-                .kind = SET_CHOICE,
-                .offset = offsetof(struct config, log_to),
-                .fallback = "stderr",
-                .choices = log_targets,
-                .help = "where the log goes"},
-        {0},
+	{.name = "threads",
+		.kind = SET_INT,
+		.offset = offsetof(struct config, threads),
+		.fallback = "0",
+		.max = 256,
+		.help = "worker threads; 0: as many as there are CPUs"},
+	{.name = "shutdown_timeout",
+		.kind = SET_MSEC,
+		.offset = offsetof(struct config, shutdown_timeout),
+		.fallback = "10s",
+		.help = "how long to finish what is under way"},
+	{.name = "user",
+		.kind = SET_STR,
+		.offset = offsetof(struct config, user),
+		.fallback = "",
+		.help = "run as this user once the sockets are bound"},
+	{.name = "group",
+		.kind = SET_STR,
+		.offset = offsetof(struct config, group),
+		.fallback = "",
+		.help = "run with this group"},
+	{.name = "log.level",
+		.kind = SET_CHOICE,
+		.offset = offsetof(struct config, log_level),
+		.fallback = "info",
+		.choices = log_levels,
+		.help = "the least important events that are written"},
+	{.name = "log.format",
+		.kind = SET_CHOICE,
+		.offset = offsetof(struct config, log_format),
+		.fallback = "text",
+		.choices = log_formats,
+		.help = "how a line of the log looks"},
+	{.name = "log.to",
+		.kind = SET_CHOICE,
+		.offset = offsetof(struct config, log_to),
+		.fallback = "stderr",
+		.choices = log_targets,
+		.help = "where the log goes"},
+	{0},
 };
 
 const struct setting listen_settings[] = {
-        {.name = "table",
-                .kind = SET_STR,
-                .offset = offsetof(struct listen_options, table),
-                .fallback = "",
-                .help = "the table that is asked when a request names none"},
-        {.name = "mode",
-                .kind = SET_STR,
-                .offset = offsetof(struct listen_options, mode),
-                .fallback = "0660",
-                .help = "unix socket: its mode, four octal digits"},
-        {.name = "user",
-                .kind = SET_STR,
-                .offset = offsetof(struct listen_options, user),
-                .fallback = "",
-                .help = "unix socket: its owner"},
-        {.name = "group",
-                .kind = SET_STR,
-                .offset = offsetof(struct listen_options, group),
-                .fallback = "",
-                .help = "unix socket: its group"},
-        {.name = "max_connections",
-                .kind = SET_INT,
-                .offset = offsetof(struct listen_options, max_connections),
-                .fallback = "0",
-                .help = "clients at a time; 0: as many as the process may have"},
-        {.name = "idle_timeout",
-                .kind = SET_MSEC,
-                .offset = offsetof(struct listen_options, idle_timeout),
-                .fallback = "",
-                .help = "close a connection that is silent so long; 0: never"},
-        {0},
+	{.name = "table",
+		.kind = SET_STR,
+		.offset = offsetof(struct listen_options, table),
+		.fallback = "",
+		.help = "the table that is asked when a request names none"},
+	{.name = "mode",
+		.kind = SET_STR,
+		.offset = offsetof(struct listen_options, mode),
+		.fallback = "0660",
+		.help = "unix socket: its mode, four octal digits"},
+	{.name = "user",
+		.kind = SET_STR,
+		.offset = offsetof(struct listen_options, user),
+		.fallback = "",
+		.help = "unix socket: its owner"},
+	{.name = "group",
+		.kind = SET_STR,
+		.offset = offsetof(struct listen_options, group),
+		.fallback = "",
+		.help = "unix socket: its group"},
+	{.name = "max_connections",
+		.kind = SET_INT,
+		.offset = offsetof(struct listen_options, max_connections),
+		.fallback = "0",
+		.help = "clients at a time; 0: as many as the process may have"},
+	{.name = "idle_timeout",
+		.kind = SET_MSEC,
+		.offset = offsetof(struct listen_options, idle_timeout),
+		.fallback = "",
+		.help = "close a connection that is silent so long; 0: never"},
+	{0},
 };
 
 /* What makes a listener. */
@@ -92,13 +92,13 @@ struct listen_head {
 };
 
 static const struct setting listen_head_settings[] = {
-        {.name = "protocol",
-                .offset = offsetof(struct listen_head, protocol),
-                .help = "what is spoken there"},
-        {.name = "address",
-                .offset = offsetof(struct listen_head, address),
-                .help = "unix:PATH, HOST:PORT, [V6]:PORT, :PORT or systemd:NAME"},
-        {0},
+	{.name = "protocol",
+		.offset = offsetof(struct listen_head, protocol),
+		.help = "what is spoken there"},
+	{.name = "address",
+		.offset = offsetof(struct listen_head, address),
+		.help = "unix:PATH, HOST:PORT, [V6]:PORT, :PORT or systemd:NAME"},
+	{0},
 };
 
 /* -- who we are -- */
@@ -107,18 +107,18 @@ static bool check_user(const char *place, const char *name, struct error *error)
 {
 	return *name == '\0' || getpwnam(name) ||
 	       fail_at(error, place,
-	               "there is no user \"%s\" on this system; allowed: a name that "
-	               "getent passwd knows",
-	               name);
+		       "there is no user \"%s\" on this system; allowed: a name that "
+		       "getent passwd knows",
+		       name);
 }
 
 static bool check_group(const char *place, const char *name, struct error *error)
 {
 	return *name == '\0' || getgrnam(name) ||
 	       fail_at(error, place,
-	               "there is no group \"%s\" on this system; allowed: a name that "
-	               "getent group knows",
-	               name);
+		       "there is no group \"%s\" on this system; allowed: a name that "
+		       "getent group knows",
+		       name);
 }
 
 static int64_t count_cpus(void)
@@ -135,7 +135,7 @@ static bool load_globals(struct config *config, struct draft *draft, struct erro
 	setting_fill(global_settings, config, &config->mem);
 	STAILQ_FOREACH (section, &draft->globals, link) {
 		if (!section_apply(
-		            draft, section, &target, 1, "listeners, tables", &config->mem, error))
+			    draft, section, &target, 1, "listeners, tables", &config->mem, error))
 			return false;
 		/* The last one to say it is the one to blame. */
 		if (section_find(section, "user"))
@@ -163,11 +163,11 @@ static bool needs_table(const struct codec *codec)
 int64_t listen_idle_timeout(const struct listen_conf *listen)
 {
 	return listen->options.idle_timeout >= 0 ? listen->options.idle_timeout
-	                                         : listen->codec->idle_timeout;
+						 : listen->codec->idle_timeout;
 }
 
 static bool find_codec(struct draft *draft, struct section *section, const struct codec **codec,
-        struct error *error)
+	struct error *error)
 {
 	struct str name;
 	struct choices choices = {.mem = &draft->mem};
@@ -184,43 +184,43 @@ static bool find_codec(struct draft *draft, struct section *section, const struc
 	if (!given)
 		return fail_at(error, place, "is missing; %s", choices_print(&choices));
 	return fail_at(
-	        error, place, "there is no protocol \"%s\"; %s", name.ptr, choices_print(&choices));
+		error, place, "there is no protocol \"%s\"; %s", name.ptr, choices_print(&choices));
 }
 
 /* Of a socket file. */
 static bool read_mode(struct draft *draft, struct section *section, struct listen_conf *listen,
-        struct error *error)
+	struct error *error)
 {
 	const char *text = listen->options.mode;
 	if (strlen(text) != 4 || strspn(text, "01234567") != 4 || text[0] != '0')
 		return fail_at(error, section_place(draft, section, "mode"),
-		        "\"%s\" is no mode; allowed: four octal digits from 0000 to 0777, like "
-		        "0660",
-		        text);
+			"\"%s\" is no mode; allowed: four octal digits from 0000 to 0777, like "
+			"0660",
+			text);
 	for (int i = 0; i < 4; i++)
 		listen->mode = listen->mode * 8 + (unsigned)(text[i] - '0');
 	return true;
 }
 
 static bool check_socket_keys(struct draft *draft, struct section *section,
-        struct listen_conf *listen, struct error *error)
+	struct listen_conf *listen, struct error *error)
 {
 	static const char *const keys[] = {"mode", "user", "group"};
 	for (int i = 0; i < 3; i++)
 		if (listen->address.kind != ADDRESS_UNIX && section_find(section, keys[i]))
 			return fail_at(error, section_place(draft, section, keys[i]),
-			        "is for unix sockets, and this listener is %s; leave it out%s",
-			        listen->address_text,
-			        listen->address.kind == ADDRESS_SYSTEMD
-			                ? " (the socket unit says it)"
-			                : "");
+				"is for unix sockets, and this listener is %s; leave it out%s",
+				listen->address_text,
+				listen->address.kind == ADDRESS_SYSTEMD
+					? " (the socket unit says it)"
+					: "");
 	return read_mode(draft, section, listen, error) &&
 	       check_user(section_place(draft, section, "user"), listen->options.user, error) &&
 	       check_group(section_place(draft, section, "group"), listen->options.group, error);
 }
 
 static bool find_table(struct config *config, struct draft *draft, struct section *section,
-        struct listen_conf *listen, struct error *error)
+	struct listen_conf *listen, struct error *error)
 {
 	const char *name = listen->options.table;
 	struct choices choices = {.mem = &draft->mem, .wanted = str_of(name)};
@@ -232,31 +232,31 @@ static bool find_table(struct config *config, struct draft *draft, struct sectio
 	const char *place = section_place(draft, section, "table");
 	if (*name == '\0' && needs_table(listen->codec))
 		return fail_at(error, place,
-		        "is missing: requests of %s name no table, so the listener must; %s",
-		        listen->codec->name, choices_print(&choices));
+			"is missing: requests of %s name no table, so the listener must; %s",
+			listen->codec->name, choices_print(&choices));
 	if (*name != '\0' && !listen->table)
 		return fail_at(error, place, "there is no table \"%s\"; %s", name,
-		        choices_print(&choices));
+			choices_print(&choices));
 	return true;
 }
 
 static bool check_duplicate(struct config *config, struct draft *draft, struct section *section,
-        const struct listen_conf *listen, struct error *error)
+	const struct listen_conf *listen, struct error *error)
 {
 	for (const struct listen_conf *other = config->listens; other < listen; other++)
 		if (strcmp(other->address_text, listen->address_text) == 0)
 			return fail_at(error, section_place(draft, section, "address"),
-			        "%s is listened on already (%s); allowed: once",
-			        listen->address_text, other->where);
+				"%s is listened on already (%s); allowed: once",
+				listen->address_text, other->where);
 	return true;
 }
 
 static bool load_listener(struct config *config, struct draft *draft, struct section *section,
-        struct listen_conf *listen, struct error *error)
+	struct listen_conf *listen, struct error *error)
 {
 	struct listen_head head;
 	struct target targets[3] = {
-	        {listen_head_settings, &head}, {listen_settings, &listen->options}};
+		{listen_head_settings, &head}, {listen_settings, &listen->options}};
 	if (!find_codec(draft, section, &listen->codec, error))
 		return false;
 	listen->where = arena_str(&config->mem, str_of(section->where)).ptr;
@@ -283,13 +283,13 @@ static bool load_listeners(struct config *config, struct draft *draft, struct er
 		n++;
 	if (n == 0)
 		return error_set(error,
-		        "nothing to do: there is no listener; give one with --listen "
-		        "PROTOCOL:ADDRESS, or under \"listeners\" in a file and that with "
-		        "--config");
+			"nothing to do: there is no listener; give one with --listen "
+			"PROTOCOL:ADDRESS, or under \"listeners\" in a file and that with "
+			"--config");
 	config->listens = arena_alloc(&config->mem, n * sizeof(*config->listens));
 	STAILQ_FOREACH (section, &draft->listeners, link)
 		if (!load_listener(
-		            config, draft, section, &config->listens[config->nlistens++], error))
+			    config, draft, section, &config->listens[config->nlistens++], error))
 			return false;
 	return true;
 }
@@ -302,8 +302,8 @@ bool config_load(struct config *config, int argc, char **argv, struct error *err
 	draft_init(&draft);
 	*config = (struct config){0};
 	bool good = config_read_args(&draft, argc, argv, error) &&
-	            load_globals(config, &draft, error) && tables_load(config, &draft, error) &&
-	            load_listeners(config, &draft, error);
+		    load_globals(config, &draft, error) && tables_load(config, &draft, error) &&
+		    load_listeners(config, &draft, error);
 	if (!good)
 		config_free(config);
 	arena_clear(&draft.mem);

@@ -6,29 +6,64 @@
 	"PROTOCOL:ADDRESS[,key=value]..., like socketmap:unix:/run/mapmux/socketmap,mode=0660"
 
 const struct arg_option arg_options[] = {
-        {"--config", "FILE", "-c FILE: a YAML file; later ones add to earlier ones", NULL,
-                ARG_CONFIG},
-        {"--listen", "PROTOCOL:ADDRESS[,key=value]...",
-                "serve this protocol there; address: unix:PATH, HOST:PORT, [V6]:PORT, :PORT or "
-                "systemd:NAME",
-                NULL, ARG_LISTEN},
-        {"--name", "NAME", "declare a table of this name, with --type and --param", NULL, ARG_PART},
-        {"--type", "TYPE", "its type", NULL, ARG_PART},
-        {"--param", "TEXT", "its main setting", NULL, ARG_PART},
-        {"--option", "KEY=VALUE", "a further setting of the table that was declared last", NULL,
-                ARG_OPTION},
-        {"--socket", "PATH", "as podop: one listener there, with --mode", NULL, ARG_SOCKET},
-        {"--mode", "postfix|dovecot", "what it speaks: socketmap or dict", NULL, ARG_MODE},
-        {"--threads", "N", "worker threads; 0: as many as there are CPUs", "threads", ARG_GLOBAL},
-        {"--user", "USER", "run as this user once the sockets are bound", "user", ARG_GLOBAL},
-        {"--group", "GROUP", "run with this group", "group", ARG_GLOBAL},
-        {"--shutdown-timeout", "TIME", "how long to finish what is under way", "shutdown_timeout",
-                ARG_GLOBAL},
-        {"--log-level", "LEVEL", "error, warn, info or debug", "log.level", ARG_GLOBAL},
-        {"--log-format", "text|json", "how a line of the log looks", "log.format", ARG_GLOBAL},
-        {"--log-to", "stderr|syslog", "where it goes", "log.to", ARG_GLOBAL},
-        {"--verbose", NULL, "-v: the same as --log-level debug", NULL, ARG_VERBOSE},
-        {NULL, NULL, NULL, NULL, ARG_GLOBAL},
+	{.name = "--config",
+		.short_name = "-c, ",
+		.value = "FILE",
+		.help = "read this YAML file; later ones add to earlier ones",
+		.action = ARG_CONFIG},
+	{.name = "--listen",
+		.value = "PROTOCOL:ADDRESS[,key=value]...",
+		.help = "serve this protocol at unix:PATH, HOST:PORT, [V6]:PORT, :PORT or "
+			"systemd:NAME",
+		.action = ARG_LISTEN},
+	{.name = "--name",
+		.value = "NAME",
+		.help = "declare a table of this name, with --type and --param in any order",
+		.action = ARG_PART},
+	{.name = "--type", .value = "TYPE", .help = "what serves the table", .action = ARG_PART},
+	{.name = "--param", .value = "TEXT", .help = "its main setting", .action = ARG_PART},
+	{.name = "--option",
+		.value = "KEY=VALUE",
+		.help = "a further setting of the table that was begun last",
+		.action = ARG_OPTION},
+	{.name = "--socket",
+		.value = "PATH",
+		.help = "as podop: one listener at this path, with --mode",
+		.action = ARG_SOCKET},
+	{.name = "--mode",
+		.value = "postfix|dovecot",
+		.help = "what it speaks: socketmap or dict",
+		.action = ARG_MODE},
+	{.name = "--threads",
+		.value = "N",
+		.help = "worker threads; 0: as many as there are CPUs",
+		.key = "threads"},
+	{.name = "--user",
+		.value = "USER",
+		.help = "run as this user once the sockets are bound",
+		.key = "user"},
+	{.name = "--group", .value = "GROUP", .help = "run with this group", .key = "group"},
+	{.name = "--shutdown-timeout",
+		.value = "TIME",
+		.help = "how long SIGTERM lets what is under way go on (10s)",
+		.key = "shutdown_timeout"},
+	{.name = "--log-level",
+		.value = "LEVEL",
+		.help = "error, warn, info or debug",
+		.key = "log.level"},
+	{.name = "--log-format",
+		.value = "text|json",
+		.help = "how a line of the log looks",
+		.key = "log.format"},
+	{.name = "--log-to",
+		.value = "stderr|syslog",
+		.help = "where the log goes",
+		.key = "log.to"},
+	{.name = "--verbose",
+		.short_name = "-v, ",
+		.help = "the same as --log-level debug; may be repeated",
+		.action = ARG_VERBOSE},
+	{.name = NULL},
 };
 
 struct args {
@@ -99,7 +134,7 @@ static const struct arg_option *next_option(struct args *args, struct str *value
 	str_cut(&after, '=', &head);
 	if (args->at == args->argc || option_find(head)) {
 		error_set(args->error, PLACE ": %s: has no value; write %s %s", option->name,
-		        option->name, option->value);
+			option->name, option->value);
 		return NULL;
 	}
 	*value = str_of(args->argv[args->at++]);
@@ -125,31 +160,31 @@ static void cut_comma(struct args *args, struct str *rest, struct str *part)
 static bool listen_set(struct args *args, struct section *section, struct str key, struct str text)
 {
 	const char *place =
-	        arena_printf(&args->draft->mem, PLACE ": --listen: %.*s", (int)key.len, key.ptr)
-	                .ptr;
+		arena_printf(&args->draft->mem, PLACE ": --listen: %.*s", (int)key.len, key.ptr)
+			.ptr;
 	return draft_set(args->draft, section, key, text, place, args->error);
 }
 
 static bool read_listen(struct args *args, struct str rest)
 {
 	struct section *section =
-	        draft_section(args->draft, &args->draft->listeners, PLACE, "--listen");
+		draft_section(args->draft, &args->draft->listeners, PLACE, "--listen");
 	struct str protocol, part, key;
 	if (!str_cut(&rest, ':', &protocol) || protocol.len == 0)
 		return error_set(args->error,
-		        PLACE ": --listen: \"%.*s\" is no listener; write " LISTEN_FORM,
-		        (int)protocol.len, protocol.ptr);
+			PLACE ": --listen: \"%.*s\" is no listener; write " LISTEN_FORM,
+			(int)protocol.len, protocol.ptr);
 	cut_comma(args, &rest, &part);
 	if (!listen_set(args, section, STR("protocol"), protocol) ||
-	        !listen_set(args, section, STR("address"), part))
+		!listen_set(args, section, STR("address"), part))
 		return false;
 	while (rest.len > 0) {
 		cut_comma(args, &rest, &part);
 		if (!str_cut(&part, '=', &key) || key.len == 0)
 			return error_set(args->error,
-			        PLACE ": --listen: \"%.*s\" is no key=value; write " LISTEN_FORM
-			              " (a comma in a value as \\,)",
-			        (int)key.len, key.ptr);
+				PLACE ": --listen: \"%.*s\" is no key=value; write " LISTEN_FORM
+				      " (a comma in a value as \\,)",
+				(int)key.len, key.ptr);
 		if (!listen_set(args, section, key, part))
 			return false;
 	}
@@ -165,27 +200,27 @@ static bool finish_socket(struct args *args)
 		return error_set(args->error, PLACE ": --mode: needs --socket PATH");
 	if (!args->mode)
 		return error_set(
-		        args->error, PLACE ": --socket: needs --mode postfix or --mode dovecot");
+			args->error, PLACE ": --socket: needs --mode postfix or --mode dovecot");
 	bool postfix = strcmp(args->mode, "postfix") == 0;
 	if (!postfix && strcmp(args->mode, "dovecot") != 0)
 		return error_set(args->error,
-		        PLACE ": --mode: \"%s\" is not known; allowed: postfix, dovecot",
-		        args->mode);
+			PLACE ": --mode: \"%s\" is not known; allowed: postfix, dovecot",
+			args->mode);
 	struct section *section =
-	        draft_section(args->draft, &args->draft->listeners, PLACE, "--socket");
+		draft_section(args->draft, &args->draft->listeners, PLACE, "--socket");
 	struct str address = arena_printf(&args->draft->mem, "unix:%s", args->socket);
 	return draft_set(args->draft, section, STR("protocol"),
-	               postfix ? STR("socketmap") : STR("dict"), PLACE ": --mode", args->error) &&
+		       postfix ? STR("socketmap") : STR("dict"), PLACE ": --mode", args->error) &&
 	       draft_set(args->draft, section, STR("address"), address, PLACE ": --socket",
-	               args->error);
+		       args->error);
 }
 
 static bool set_once(struct args *args, const char **to, const char *name, struct str value)
 {
 	if (*to)
 		return error_set(args->error,
-		        PLACE ": %s: is given twice; allowed: once (--listen takes any number)",
-		        name);
+			PLACE ": %s: is given twice; allowed: once (--listen takes any number)",
+			name);
 	*to = arena_str(&args->draft->mem, value).ptr;
 	return true;
 }
@@ -207,13 +242,13 @@ static bool read_table_option(struct args *args, struct str value)
 	struct str key;
 	if (!str_cut(&value, '=', &key) || key.len == 0)
 		return error_set(args->error, PLACE ": --option: \"%.*s\" is no KEY=VALUE",
-		        (int)key.len, key.ptr);
+			(int)key.len, key.ptr);
 	const char *place =
-	        arena_printf(&args->draft->mem, PLACE ": --option: %.*s", (int)key.len, key.ptr)
-	                .ptr;
+		arena_printf(&args->draft->mem, PLACE ": --option: %.*s", (int)key.len, key.ptr)
+			.ptr;
 	if (!args->table)
 		return fail_at(args->error, place,
-		        "no table stands before it; write it behind --name, --type and --param");
+			"no table stands before it; write it behind --name, --type and --param");
 	return draft_set(args->draft, args->table, key, value, place, args->error);
 }
 
@@ -238,7 +273,7 @@ static bool read_option(struct args *args)
 		return read_global(args, "log.level", option->name, STR("debug"));
 	case ARG_CONFIG:
 		return config_read_yaml(
-		        args->draft, arena_str(&args->draft->mem, value).ptr, args->error);
+			args->draft, arena_str(&args->draft->mem, value).ptr, args->error);
 	case ARG_LISTEN:
 		return read_listen(args, value);
 	case ARG_PART:

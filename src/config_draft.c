@@ -17,7 +17,7 @@ void draft_init(struct draft *draft)
 }
 
 struct section *draft_section(
-        struct draft *draft, struct section_list *list, const char *where, const char *option)
+	struct draft *draft, struct section_list *list, const char *where, const char *option)
 {
 	struct section *section = arena_alloc(&draft->mem, sizeof(*section));
 	section->where = where;
@@ -44,7 +44,7 @@ const char *section_place(struct draft *draft, const struct section *section, co
 	if (!section->option)
 		return arena_printf(&draft->mem, "%s: %s", section->where, key).ptr;
 	bool part =
-	        strcmp(key, "name") == 0 || strcmp(key, "type") == 0 || strcmp(key, "param") == 0;
+		strcmp(key, "name") == 0 || strcmp(key, "type") == 0 || strcmp(key, "param") == 0;
 	if (part)
 		return arena_printf(&draft->mem, "%s: --%s", section->where, key).ptr;
 	return arena_printf(&draft->mem, "%s: %s: %s", section->where, section->option, key).ptr;
@@ -78,16 +78,16 @@ static bool expand_name(struct str *rest, struct buf *out, struct error *error)
 		n++;
 	if (n == 0 || n >= sizeof(name) || n == rest->len || rest->ptr[n] != '}')
 		return error_set(error, "\"${\" must be followed by the name of an environment "
-		                        "variable and \"}\"; write $${ for a plain ${");
+					"variable and \"}\"; write $${ for a plain ${");
 	memcpy(name, rest->ptr, n);
 	name[n] = '\0';
 	*rest = str_skip(*rest, n + 1);
 	const char *value = getenv(name);
 	if (!value)
 		return error_set(error,
-		        "the environment variable %s is not set; set it, or write "
-		        "$${%s} for the plain text",
-		        name, name);
+			"the environment variable %s is not set; set it, or write "
+			"$${%s} for the plain text",
+			name, name);
 	buf_add(out, str_of(value));
 	return true;
 }
@@ -146,7 +146,7 @@ static struct entry *entry_new(struct draft *draft, struct section *section, str
 }
 
 struct entry *draft_begin(struct draft *draft, struct section *section, struct str key, int kind,
-        const char *place, struct error *error)
+	const char *place, struct error *error)
 {
 	struct entry *entry = NULL;
 	if (key.len == 0 || str_has(key, '\0')) {
@@ -168,7 +168,7 @@ struct entry *draft_begin(struct draft *draft, struct section *section, struct s
 }
 
 bool draft_set(struct draft *draft, struct section *section, struct str key, struct str text,
-        const char *place, struct error *error)
+	const char *place, struct error *error)
 {
 	struct entry *entry = draft_begin(draft, section, key, ENTRY_TEXT, place, error);
 	if (!entry)
@@ -181,7 +181,7 @@ bool draft_add_item(struct draft *draft, struct entry *list, struct str text, st
 	assert(list->kind == ENTRY_LIST);
 	if ((list->nitems & (list->nitems - 1)) == 0) { /* full at each power of two */
 		struct str *larger = arena_alloc(
-		        &draft->mem, (list->nitems ? 2 * list->nitems : 1) * sizeof(*larger));
+			&draft->mem, (list->nitems ? 2 * list->nitems : 1) * sizeof(*larger));
 		if (list->nitems > 0)
 			memcpy(larger, list->items, list->nitems * sizeof(*larger));
 		list->items = larger;
@@ -213,9 +213,9 @@ static size_t distance_of(struct str a, struct str b)
 			}
 			bool same = a.ptr[i - 1] == b.ptr[j - 1];
 			d[i][j] = min_of(
-			        d[i - 1][j - 1] + !same, 1 + min_of(d[i - 1][j], d[i][j - 1]));
+				d[i - 1][j - 1] + !same, 1 + min_of(d[i - 1][j], d[i][j - 1]));
 			if (i > 1 && j > 1 && a.ptr[i - 1] == b.ptr[j - 2] &&
-			        a.ptr[i - 2] == b.ptr[j - 1])
+				a.ptr[i - 2] == b.ptr[j - 1])
 				d[i][j] = min_of(d[i][j], d[i - 2][j - 2] + 1);
 		}
 	return d[a.len][b.len];
@@ -225,9 +225,9 @@ void choices_add(struct choices *choices, const char *name)
 {
 	size_t distance = distance_of(choices->wanted, str_of(name));
 	choices->text = arena_printf(choices->mem, "%s%s%s",
-	        choices->text.len ? choices->text.ptr : "", choices->text.len ? ", " : "", name);
+		choices->text.len ? choices->text.ptr : "", choices->text.len ? ", " : "", name);
 	if (distance <= min_of(2, choices->wanted.len / 3 + 1) && distance < strlen(name) &&
-	        (!choices->nearest || distance < choices->distance)) {
+		(!choices->nearest || distance < choices->distance)) {
 		choices->nearest = name;
 		choices->distance = distance;
 	}
@@ -239,5 +239,5 @@ const char *choices_print(struct choices *choices)
 	if (!choices->nearest)
 		return arena_printf(choices->mem, "allowed: %s", all).ptr;
 	return arena_printf(choices->mem, "did you mean %s? allowed: %s", choices->nearest, all)
-	        .ptr;
+		.ptr;
 }

@@ -3,6 +3,7 @@
 #ifndef MAPMUX_CONFIG_PARTS_H
 #define MAPMUX_CONFIG_PARTS_H
 
+#include <stdio.h>
 #include <sys/queue.h>
 
 #include "config.h"
@@ -43,16 +44,16 @@ void draft_init(struct draft *draft);
 
 /* A new section at the end of `list`; `where` and `option` are kept. */
 struct section *draft_section(
-        struct draft *draft, struct section_list *list, const char *where, const char *option);
+	struct draft *draft, struct section_list *list, const char *where, const char *option);
 
 /* The one way in, for files and command line alike: `key` is `text`. Copies both, replaces
  * "${NAME}". */
 bool draft_set(struct draft *draft, struct section *section, struct str key, struct str text,
-        const char *place, struct error *error);
+	const char *place, struct error *error);
 
 /* The same for a key that begins a list or a map; NULL when it is refused. */
 struct entry *draft_begin(struct draft *draft, struct section *section, struct str key, int kind,
-        const char *place, struct error *error);
+	const char *place, struct error *error);
 bool draft_add_item(struct draft *draft, struct entry *list, struct str text, struct error *error);
 
 /* NULL when the key was not given. */
@@ -63,7 +64,7 @@ const char *section_place(struct draft *draft, const struct section *section, co
 
 /* The text of a key that was given; false when it is a list or a map. */
 bool section_text(struct draft *draft, const struct section *section, const char *key,
-        struct str *text, struct error *error);
+	struct str *text, struct error *error);
 
 /* A schema and the structure that it fills; `settings` may be NULL. */
 struct target {
@@ -75,7 +76,7 @@ struct target {
  * that its setting refuses and a required key that is missing are errors; `extra` are further keys
  * for their messages, or NULL. SET_TABLES are checked for their kind and left to tables_load(). */
 bool section_apply(struct draft *draft, const struct section *section, const struct target *targets,
-        size_t ntargets, const char *extra, struct arena *mem, struct error *error);
+	size_t ntargets, const char *extra, struct arena *mem, struct error *error);
 
 /* Every table of the draft: settings, references, order, and each backend's check(). On false
  * config->tables are those that were checked and have to be dropped. */
@@ -83,7 +84,7 @@ bool tables_load(struct config *config, struct draft *draft, struct error *error
 
 /* Sets the error to "PLACE: text"; always false. */
 bool fail_at(struct error *error, const char *place, const char *fmt, ...)
-        __attribute__((format(printf, 3, 4)));
+	__attribute__((format(printf, 3, 4)));
 
 /* Names to choose from, for a message: gathered in `text`, the nearest to `wanted` kept. */
 struct choices {
@@ -105,8 +106,9 @@ bool config_read_args(struct draft *draft, int argc, char **argv, struct error *
 
 /* A command-line option; NULL name ends the list. */
 struct arg_option {
-	const char *name;  /* with its dashes */
-	const char *value; /* what stands for it in the help; NULL: takes none */
+	const char *name;       /* with its dashes */
+	const char *short_name; /* as the help shows it: "-c, "; or NULL */
+	const char *value;      /* what stands for it in the help; NULL: takes none */
 	const char *help;
 	const char *key; /* of a global setting; NULL: config_args.c knows it by its action */
 	enum {
@@ -125,6 +127,9 @@ extern const struct arg_option arg_options[];
 
 /* The top-level keys, for struct config. */
 extern const struct setting global_settings[];
+
+/* config_print() to any stream. */
+void config_write(const struct config *config, FILE *out);
 
 /* The effective idle timeout: the listener's, or its codec's. */
 int64_t listen_idle_timeout(const struct listen_conf *listen);

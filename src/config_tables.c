@@ -11,11 +11,11 @@ struct table_head {
 };
 
 static const struct setting table_head_settings[] = {
-        {.name = "name",
-                .offset = offsetof(struct table_head, name),
-                .help = "what clients and other tables call it"},
-        {.name = "type", .offset = offsetof(struct table_head, type), .help = "what serves it"},
-        {0},
+	{.name = "name",
+		.offset = offsetof(struct table_head, name),
+		.help = "what clients and other tables call it"},
+	{.name = "type", .offset = offsetof(struct table_head, type), .help = "what serves it"},
+	{0},
 };
 
 /* A table on its way into the configuration. */
@@ -67,10 +67,10 @@ static bool find_backend(struct loader *loader, struct node *node)
 	const char *place = section_place(draft, node->section, "type");
 	if (given)
 		return fail_at(loader->error, place, "there is no type \"%s\"; %s", type.ptr,
-		        choices_print(&choices));
+			choices_print(&choices));
 	const struct entry *name = section_find(node->section, "name");
 	return fail_at(loader->error, place, "is missing for the table \"%s\"; %s",
-	        name && name->text.ptr ? name->text.ptr : "", choices_print(&choices));
+		name && name->text.ptr ? name->text.ptr : "", choices_print(&choices));
 }
 
 /* Protocols end the name at a blank, a TAB or a line end. */
@@ -80,19 +80,19 @@ static bool check_name(struct loader *loader, const struct node *node)
 	const char *name = node->head.name;
 	if (*name == '\0')
 		return fail_at(loader->error, place,
-		        "is empty; allowed: any text without white "
-		        "space and control characters");
+			"is empty; allowed: any text without white "
+			"space and control characters");
 	for (const char *c = name; *c; c++)
 		if ((unsigned char)*c <= ' ' || *c == 0x7F)
 			return fail_at(loader->error, place,
-			        "\"%s\" holds white space or a control character; allowed: any "
-			        "text without these",
-			        name);
+				"\"%s\" holds white space or a control character; allowed: any "
+				"text without these",
+				name);
 	for (const struct node *other = loader->nodes; other < node; other++)
 		if (strcmp(other->head.name, name) == 0)
 			return fail_at(loader->error, place,
-			        "there is a table \"%s\" already (%s); allowed: once", name,
-			        other->section->where);
+				"there is a table \"%s\" already (%s); allowed: once", name,
+				other->section->where);
 	return true;
 }
 
@@ -104,16 +104,16 @@ static bool read_node(struct loader *loader, struct node *node)
 		return false;
 	node->conf = arena_alloc(mem, node->backend->conf_size);
 	struct target targets[] = {{table_head_settings, &node->head},
-	        {node->backend->settings, node->conf}, {table_settings, &node->options}};
+		{node->backend->settings, node->conf}, {table_settings, &node->options}};
 	for (int i = 0; i < 3; i++)
 		if (targets[i].settings)
 			setting_fill(targets[i].settings, targets[i].conf, mem);
 	if (!section_apply(draft, node->section, targets, 3, NULL, mem, loader->error) ||
-	        !check_name(loader, node))
+		!check_name(loader, node))
 		return false;
 	if (node->options.timeout > DOVECOT_WAITS_MS)
 		log_warn("%s: a timeout above 30s: Dovecot gives up before the table does",
-		        section_place(draft, node->section, "timeout"));
+			section_place(draft, node->section, "timeout"));
 	return true;
 }
 
@@ -138,7 +138,7 @@ static bool add_target(struct loader *loader, struct edge *edge, struct str name
 	for (size_t i = 0; i < loader->n; i++)
 		choices_add(&choices, loader->nodes[i].head.name);
 	return fail_at(loader->error, edge->entry->place, "there is no table \"%.*s\"; %s",
-	        (int)name.len, name.ptr, choices_print(&choices));
+		(int)name.len, name.ptr, choices_print(&choices));
 }
 
 static bool read_edge(struct loader *loader, struct edge *edge)
@@ -147,7 +147,7 @@ static bool read_edge(struct loader *loader, struct edge *edge)
 	struct str rest = entry->text, word;
 	/* Each name takes a byte at least and a blank. */
 	edge->to = arena_alloc(
-	        &loader->draft->mem, (entry->nitems + rest.len / 2 + 1) * sizeof(*edge->to));
+		&loader->draft->mem, (entry->nitems + rest.len / 2 + 1) * sizeof(*edge->to));
 	for (size_t i = 0; i < entry->nitems; i++)
 		if (!add_target(loader, edge, entry->items[i]))
 			return false;
@@ -163,7 +163,7 @@ static bool read_edges(struct loader *loader, struct node *node)
 {
 	for (const struct setting *s = node->backend->settings; s && s->name; s++) {
 		const struct entry *entry =
-		        s->kind == SET_TABLES ? section_find(node->section, s->name) : NULL;
+			s->kind == SET_TABLES ? section_find(node->section, s->name) : NULL;
 		if (!entry)
 			continue;
 		struct edge *edge = arena_alloc(&loader->draft->mem, sizeof(*edge));
@@ -184,8 +184,8 @@ static bool circle(struct loader *loader, struct node *from, struct node *to, co
 	for (struct node *node = from; node != to; node = node->asked_by)
 		path = arena_printf(&loader->draft->mem, "%s -> %s", node->head.name, path.ptr);
 	return fail_at(loader->error, place,
-	        "tables ask one another in a circle: %s -> %s; allowed: none that leads back",
-	        to->head.name, path.ptr);
+		"tables ask one another in a circle: %s -> %s; allowed: none that leads back",
+		to->head.name, path.ptr);
 }
 
 /* Places what the node asks, then the node. */
@@ -220,7 +220,7 @@ static void fill_table(struct config *config, struct node *node)
 	table->where = arena_str(&config->mem, str_of(node->section->where)).ptr;
 	for (struct edge *edge = node->edges; edge; edge = edge->next) {
 		struct table_list *list =
-		        (struct table_list *)((char *)node->conf + edge->setting->offset);
+			(struct table_list *)((char *)node->conf + edge->setting->offset);
 		list->tables = arena_alloc(&config->mem, edge->n * sizeof(*list->tables));
 		list->n = edge->n;
 		for (size_t i = 0; i < edge->n; i++)
@@ -241,7 +241,7 @@ static bool check_failed(struct loader *loader, const struct node *node)
 		if (cut && str_eq(entry->key, key)) {
 			struct error plain = *error;
 			return fail_at(error, entry->place, "%s",
-			        plain.text + key.len + 1 + strspn(plain.text + key.len + 1, " "));
+				plain.text + key.len + 1 + strspn(plain.text + key.len + 1, " "));
 		}
 	return error_prefix(error, "%s: table %s", node->section->where, node->head.name);
 }

@@ -21,9 +21,9 @@ struct reader {
 };
 
 static const char *const what_is[] = {
-        [YAML_SCALAR_EVENT] = "a single value",
-        [YAML_SEQUENCE_START_EVENT] = "a list",
-        [YAML_MAPPING_START_EVENT] = "a map",
+	[YAML_SCALAR_EVENT] = "a single value",
+	[YAML_SEQUENCE_START_EVENT] = "a list",
+	[YAML_MAPPING_START_EVENT] = "a map",
 };
 
 static size_t event_line(const struct reader *reader)
@@ -39,8 +39,8 @@ static const char *where_of(struct reader *reader, size_t line)
 static const char *place_of(struct reader *reader, size_t line, struct str key)
 {
 	return arena_printf(
-	        &reader->draft->mem, "%s:%zu: %.*s", reader->path, line, (int)key.len, key.ptr)
-	        .ptr;
+		&reader->draft->mem, "%s:%zu: %.*s", reader->path, line, (int)key.len, key.ptr)
+		.ptr;
 }
 
 /* -- events -- */
@@ -59,7 +59,7 @@ static bool syntax_error(struct reader *reader)
 	if (!parser->context)
 		return fail_at(reader->error, place, "%s", problem);
 	return fail_at(reader->error, place, "%s (%s that begins in line %zu)", problem,
-	        parser->context, parser->context_mark.line + 1);
+		parser->context, parser->context_mark.line + 1);
 }
 
 /* What YAML has and this configuration has no use for. */
@@ -95,14 +95,14 @@ static bool next(struct reader *reader)
 	const char *refused = refused_extra(&reader->event);
 	if (refused)
 		return fail_at(reader->error, place_of(reader, event_line(reader), STR("YAML")),
-		        "%s", refused);
+			"%s", refused);
 	return true;
 }
 
 static struct str scalar_of(const struct reader *reader)
 {
 	return (struct str){
-	        (const char *)reader->event.data.scalar.value, reader->event.data.scalar.length};
+		(const char *)reader->event.data.scalar.value, reader->event.data.scalar.length};
 }
 
 /* "key:" with nothing behind it. */
@@ -127,13 +127,13 @@ static bool next_key(struct reader *reader, struct str prefix, struct str *key, 
 		return true;
 	if (reader->event.type != YAML_SCALAR_EVENT)
 		return fail_at(reader->error, place_of(reader, *line, STR("YAML")),
-		        "a key is %s; allowed: a word", what_is[reader->event.type]);
+			"a key is %s; allowed: a word", what_is[reader->event.type]);
 	struct str name = scalar_of(reader);
 	if (name.len == 0 || str_has(name, '\0'))
 		return fail_at(reader->error, place_of(reader, *line, STR("YAML")),
-		        "a key is empty or holds a NUL byte; allowed: a word");
+			"a key is empty or holds a NUL byte; allowed: a word");
 	*key = prefix.len ? arena_printf(mem, "%s.%s", prefix.ptr, (const char *)name.ptr)
-	                  : arena_str(mem, name);
+			  : arena_str(mem, name);
 	return true;
 }
 
@@ -146,9 +146,9 @@ static bool read_list(struct reader *reader, struct entry *list)
 			return true;
 		if (reader->event.type != YAML_SCALAR_EVENT)
 			return fail_at(reader->error,
-			        place_of(reader, event_line(reader), list->key),
-			        "an item of the list is %s; allowed: words",
-			        what_is[reader->event.type]);
+				place_of(reader, event_line(reader), list->key),
+				"an item of the list is %s; allowed: words",
+				what_is[reader->event.type]);
 		if (!draft_add_item(reader->draft, list, scalar_of(reader), reader->error))
 			return false;
 	}
@@ -158,7 +158,7 @@ static bool read_map(struct reader *reader, struct section *section, struct str 
 
 /* The value of `key`, whatever its kind. Maps go one level deep. */
 static bool read_value(
-        struct reader *reader, struct section *section, struct str key, size_t line, bool nested)
+	struct reader *reader, struct section *section, struct str key, size_t line, bool nested)
 {
 	const char *place = place_of(reader, line, key);
 	struct draft *draft = reader->draft;
@@ -168,7 +168,7 @@ static bool read_value(
 		return draft_set(draft, section, key, scalar_of(reader), place, reader->error);
 	if (reader->event.type == YAML_SEQUENCE_START_EVENT) {
 		struct entry *list =
-		        draft_begin(draft, section, key, ENTRY_LIST, place, reader->error);
+			draft_begin(draft, section, key, ENTRY_LIST, place, reader->error);
 		return list && read_list(reader, list);
 	}
 	if (nested)
@@ -195,7 +195,7 @@ static bool read_map(struct reader *reader, struct section *section, struct str 
 
 /* The items of `listeners` or `tables`: each a section. */
 static bool read_sections(
-        struct reader *reader, struct section_list *list, const char *key, const char *example)
+	struct reader *reader, struct section_list *list, const char *key, const char *example)
 {
 	if (!next(reader))
 		return false;
@@ -203,8 +203,8 @@ static bool read_sections(
 		return true;
 	if (reader->event.type != YAML_SEQUENCE_START_EVENT)
 		return fail_at(reader->error, place_of(reader, event_line(reader), str_of(key)),
-		        "is %s; allowed: a list of maps, like [%s]", what_is[reader->event.type],
-		        example);
+			"is %s; allowed: a list of maps, like [%s]", what_is[reader->event.type],
+			example);
 	for (;;) {
 		if (!next(reader))
 			return false;
@@ -213,31 +213,31 @@ static bool read_sections(
 		size_t line = event_line(reader);
 		if (reader->event.type != YAML_MAPPING_START_EVENT)
 			return fail_at(reader->error, place_of(reader, line, str_of(key)),
-			        "an item of the list is %s; allowed: a map, like %s",
-			        what_is[reader->event.type], example);
+				"an item of the list is %s; allowed: a map, like %s",
+				what_is[reader->event.type], example);
 		struct section *section =
-		        draft_section(reader->draft, list, where_of(reader, line), NULL);
+			draft_section(reader->draft, list, where_of(reader, line), NULL);
 		if (!read_map(reader, section, (struct str){0}))
 			return false;
 	}
 }
 
 static bool read_top_key(
-        struct reader *reader, struct section *globals, struct str key, size_t line, size_t seen[2])
+	struct reader *reader, struct section *globals, struct str key, size_t line, size_t seen[2])
 {
 	static const char *const names[] = {"listeners", "tables"};
 	static const char *const examples[] = {
-	        "{protocol: socketmap, address: \"unix:/run/mapmux/socketmap\"}",
-	        "{name: alias, type: url, param: \"http://127.0.0.1:8080/alias/{}\"}"};
+		"{protocol: socketmap, address: \"unix:/run/mapmux/socketmap\"}",
+		"{name: alias, type: url, param: \"http://127.0.0.1:8080/alias/{}\"}"};
 	for (int i = 0; i < 2; i++) {
 		if (!str_eq(key, str_of(names[i])))
 			continue;
 		if (seen[i])
 			return fail_at(reader->error, place_of(reader, line, key),
-			        "is given twice, first in line %zu; allowed: once", seen[i]);
+				"is given twice, first in line %zu; allowed: once", seen[i]);
 		seen[i] = line;
 		return read_sections(reader, i ? &reader->draft->tables : &reader->draft->listeners,
-		        names[i], examples[i]);
+			names[i], examples[i]);
 	}
 	return read_value(reader, globals, key, line, false);
 }
@@ -245,15 +245,15 @@ static bool read_top_key(
 static bool read_top(struct reader *reader)
 {
 	struct section *globals =
-	        draft_section(reader->draft, &reader->draft->globals, where_of(reader, 1), NULL);
+		draft_section(reader->draft, &reader->draft->globals, where_of(reader, 1), NULL);
 	struct str key;
 	size_t line, seen[2] = {0, 0};
 	if (is_nothing(reader))
 		return true;
 	if (reader->event.type != YAML_MAPPING_START_EVENT)
 		return fail_at(reader->error, place_of(reader, event_line(reader), STR("YAML")),
-		        "the file is %s; allowed: a map of listeners, tables, threads and so on",
-		        what_is[reader->event.type]);
+			"the file is %s; allowed: a map of listeners, tables, threads and so on",
+			what_is[reader->event.type]);
 	for (;;) {
 		if (!next_key(reader, (struct str){0}, &key, &line))
 			return false;
@@ -276,8 +276,8 @@ static bool read_stream(struct reader *reader)
 		return false;
 	if (reader->event.type != YAML_STREAM_END_EVENT)
 		return fail_at(reader->error, place_of(reader, event_line(reader), STR("YAML")),
-		        "a second document begins; allowed: one in a file (use --config for each "
-		        "of several files)");
+			"a second document begins; allowed: one in a file (use --config for each "
+			"of several files)");
 	return true;
 }
 
@@ -297,10 +297,10 @@ static bool read_file(const char *path, struct buf *file, struct error *error)
 		close(fd);
 	if (file->overflow)
 		return error_set(
-		        error, "command line: --config: %s is too large; allowed: 16m", path);
+			error, "command line: --config: %s is too large; allowed: 16m", path);
 	if (n < 0)
 		return error_set(
-		        error, "command line: --config: cannot read %s: %s", path, strerror(why));
+			error, "command line: --config: cannot read %s: %s", path, strerror(why));
 	return true;
 }
 
@@ -315,7 +315,7 @@ bool config_read_yaml(struct draft *draft, const char *path, struct error *error
 		reader.error = error;
 		reader.file = buf_str(&file);
 		yaml_parser_set_input_string(
-		        &reader.parser, (const unsigned char *)file.ptr, file.len);
+			&reader.parser, (const unsigned char *)file.ptr, file.len);
 		good = read_stream(&reader);
 		yaml_event_delete(&reader.event);
 		yaml_parser_delete(&reader.parser);

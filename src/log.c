@@ -119,11 +119,11 @@ static void escape_byte(struct line *line, unsigned char c, bool json)
 		line_text(line, word);
 	else
 		line_add(line, text,
-		        (size_t)snprintf(text, sizeof(text),
-		                !json      ? "\\x%02x"
-		                : c < 0x20 ? "\\u%04x"
-		                           : "\\\\x%02x",
-		                c));
+			(size_t)snprintf(text, sizeof(text),
+				!json      ? "\\x%02x"
+				: c < 0x20 ? "\\u%04x"
+					   : "\\\\x%02x",
+				c));
 }
 
 /* Within double quotes of text or JSON, or (not `quoted`) as a person's words in text. */
@@ -284,7 +284,7 @@ bool log_allowed(struct log_limit *limit, unsigned interval_ms, unsigned *held)
 	uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 	uint64_t next_ms = atomic_load(&limit->next_ms);
 	if (now_ms < next_ms ||
-	        !atomic_compare_exchange_strong(&limit->next_ms, &next_ms, now_ms + interval_ms)) {
+		!atomic_compare_exchange_strong(&limit->next_ms, &next_ms, now_ms + interval_ms)) {
 		atomic_fetch_add(&limit->held, 1);
 		return false;
 	}

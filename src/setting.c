@@ -11,12 +11,21 @@
 
 enum { SECRET_MAX = 65536 };
 
+/* Values that are quoted in messages come from files: a message stays one line on a terminal. */
+static void error_clean(struct error *error)
+{
+	for (char *c = error->text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7F)
+			*c = '?';
+}
+
 bool error_set(struct error *error, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(error->text, sizeof(error->text), fmt, ap);
 	va_end(ap);
+	error_clean(error);
 	return false;
 }
 
@@ -29,6 +38,7 @@ bool error_prefix(struct error *error, const char *fmt, ...)
 	va_end(ap);
 	size_t n = strlen(error->text);
 	snprintf(error->text + n, sizeof(error->text) - n, ": %s", old.text);
+	error_clean(error);
 	return false;
 }
 
@@ -44,7 +54,7 @@ static int shown(struct str s)
 /* -- finding -- */
 
 const struct setting *setting_find(
-        const struct setting *settings, struct str key, struct str *sub, bool *from_file)
+	const struct setting *settings, struct str key, struct str *sub, bool *from_file)
 {
 	*sub = (struct str){0};
 	*from_file = false;
@@ -76,7 +86,7 @@ struct unit {
 };
 
 static const struct unit durations[] = {
-        {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
+	{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
 static const struct unit sizes[] = {{"g", 1 << 30}, {"m", 1 << 20}, {"k", 1 << 10}, {NULL, 0}};
 
 static bool read_unit(struct str text, const struct unit *units, int64_t *n)
@@ -90,7 +100,7 @@ static bool read_unit(struct str text, const struct unit *units, int64_t *n)
 		return false;
 	for (const struct unit *unit = units; unit->name; unit++)
 		if (name.len == strlen(unit->name) &&
-		        strncasecmp(name.ptr, unit->name, name.len) == 0)
+			strncasecmp(name.ptr, unit->name, name.len) == 0)
 			return !__builtin_mul_overflow(number, unit->factor, n);
 	*n = number;
 	return name.len == 0;
@@ -114,7 +124,7 @@ static bool read_bool(struct str text, bool *yes)
 	static const char *const words[] = {"no", "yes", "false", "true", "off", "on"};
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (text.len == strlen(words[i]) &&
-		        strncasecmp(text.ptr, words[i], text.len) == 0) {
+			strncasecmp(text.ptr, words[i], text.len) == 0) {
 			*yes = i % 2 == 1;
 			return true;
 		}
@@ -145,31 +155,31 @@ static bool in_range(const struct setting *setting, int64_t n)
 }
 
 static bool put_number(const struct setting *setting, struct arena *mem, struct str text,
-        int64_t *n, struct error *error)
+	int64_t *n, struct error *error)
 {
 	bool readable = setting->kind == SET_MSEC    ? setting_msec(text, n)
-	                : setting->kind == SET_BYTES ? setting_bytes(text, n)
-	                                             : str_i64(text, n);
+			: setting->kind == SET_BYTES ? setting_bytes(text, n)
+						     : str_i64(text, n);
 	if (readable && in_range(setting, *n))
 		return true;
 	if (!readable && setting->kind == SET_MSEC)
 		return error_set(error,
-		        "\"%.*s\" is no duration; write it like 500ms, 5s, 2m or 1h", shown(text),
-		        text.ptr);
+			"\"%.*s\" is no duration; write it like 500ms, 5s, 2m or 1h", shown(text),
+			text.ptr);
 	if (!readable && setting->kind == SET_BYTES)
 		return error_set(error, "\"%.*s\" is no size; write it like 512, 64k, 10m or 1g",
-		        shown(text), text.ptr);
+			shown(text), text.ptr);
 	const char *wrong = readable ? "is out of range" : "is no whole number";
 	struct str min = print_number(mem, setting, setting->min);
 	if (setting->max == 0)
 		return error_set(error, "\"%.*s\" %s; allowed: %s or more", shown(text), text.ptr,
-		        wrong, min.ptr);
+			wrong, min.ptr);
 	return error_set(error, "\"%.*s\" %s; allowed: %s to %s", shown(text), text.ptr, wrong,
-	        min.ptr, print_number(mem, setting, setting->max).ptr);
+		min.ptr, print_number(mem, setting, setting->max).ptr);
 }
 
 static bool put_choice(
-        const struct setting *setting, struct str text, int *choice, struct error *error)
+	const struct setting *setting, struct str text, int *choice, struct error *error)
 {
 	char all[256];
 	size_t n = 0;
@@ -179,7 +189,7 @@ static bool put_choice(
 			return true;
 		}
 		n += (size_t)snprintf(
-		        all + n, sizeof(all) - n, "%s%s", i ? ", " : "", setting->choices[i]);
+			all + n, sizeof(all) - n, "%s%s", i ? ", " : "", setting->choices[i]);
 		assert(n < sizeof(all));
 	}
 	return error_set(error, "\"%.*s\" is not known; allowed: %s", shown(text), text.ptr, all);
@@ -203,18 +213,18 @@ static void map_add(struct setting_map *map, struct arena *mem, struct str name,
 }
 
 static bool put_map_entry(struct setting_map *map, struct arena *mem, struct str name,
-        struct str value, struct error *error)
+	struct str value, struct error *error)
 {
 	for (size_t i = 0; i < map->n; i++)
 		if (str_eq(map->pairs[i].name, name))
 			return error_set(error, "\"%.*s\" is given twice; once is allowed",
-			        shown(name), name.ptr);
+				shown(name), name.ptr);
 	map_add(map, mem, arena_str(mem, name), arena_str(mem, value));
 	return true;
 }
 
 static bool put_map(struct setting_map *map, struct arena *mem, struct str sub, struct str text,
-        struct error *error)
+	struct error *error)
 {
 	struct setting_map more = {0};
 	if (sub.len > 0)
@@ -233,7 +243,7 @@ static void *member(const struct setting *setting, void *conf)
 }
 
 bool setting_put(const struct setting *setting, void *conf, struct arena *mem, struct str sub,
-        struct str text, struct error *error)
+	struct str text, struct error *error)
 {
 	void *to = member(setting, conf);
 	struct str word;
@@ -252,9 +262,9 @@ bool setting_put(const struct setting *setting, void *conf, struct arena *mem, s
 	case SET_BOOL:
 		return read_bool(text, to) ||
 		       error_set(error,
-		               "\"%.*s\" is neither yes nor no; allowed: yes, no, true, "
-		               "false, on, off",
-		               shown(text), text.ptr);
+			       "\"%.*s\" is neither yes nor no; allowed: yes, no, true, "
+			       "false, on, off",
+			       shown(text), text.ptr);
 	case SET_CHOICE:
 		return put_choice(setting, text, to, error);
 	case SET_MAP:
@@ -289,7 +299,7 @@ void setting_fill(const struct setting *settings, void *conf, struct arena *mem)
 		else if (number && *text == '\0')
 			*(int64_t *)to = -1;
 		else if (*text != '\0' &&
-		         !setting_put(s, conf, mem, (struct str){0}, str_of(text), &error))
+			 !setting_put(s, conf, mem, (struct str){0}, str_of(text), &error))
 			assert(!"a fallback must be a value that is allowed");
 	}
 }
@@ -313,7 +323,7 @@ static bool read_all(int fd, char *to, size_t size, size_t *len)
 }
 
 bool setting_read_secret(
-        const char *path, struct arena *mem, struct str *secret, struct error *error)
+	const char *path, struct arena *mem, struct str *secret, struct error *error)
 {
 	char *text = arena_alloc(mem, SECRET_MAX + 2);
 	size_t len = 0;
@@ -395,7 +405,7 @@ static bool pairs_key(struct str *rest, struct arena *mem, struct str *key, stru
 	}
 	if (rest->len == 0 || rest->ptr[0] != '=')
 		return error_set(
-		        error, "\"%.*s\" has no value; write key=value", shown(*key), key->ptr);
+			error, "\"%.*s\" has no value; write key=value", shown(*key), key->ptr);
 	if (key->len == 0)
 		return error_set(error, "a key is empty; write key=value");
 	*rest = str_skip(*rest, 1);
@@ -410,12 +420,12 @@ static bool pairs_value(struct str *rest, struct arena *mem, struct str *value, 
 			return false;
 		if (rest->len > 0 && !is_blank(rest->ptr[0]) && rest->ptr[0] != ',')
 			return error_set(error,
-			        "white space or a comma must follow a closing quote: %.*s",
-			        shown(*rest), rest->ptr);
+				"white space or a comma must follow a closing quote: %.*s",
+				shown(*rest), rest->ptr);
 		return true;
 	}
 	while (n < rest->len && !is_blank(rest->ptr[n]) &&
-	        !(rest->ptr[n] == ',' && comma_separates(str_skip(*rest, n))))
+		!(rest->ptr[n] == ',' && comma_separates(str_skip(*rest, n))))
 		n++;
 	*value = (struct str){rest->ptr, n};
 	*rest = str_skip(*rest, n);
@@ -474,13 +484,13 @@ static struct str print_pairs(struct arena *mem, const struct setting_map *map)
 	struct str all = {"", 0};
 	for (size_t i = 0; i < map->n; i++)
 		all = arena_printf(mem, "%s%s%s=%s", all.ptr, i ? " " : "",
-		        print_pair_part(mem, map->pairs[i].name).ptr,
-		        print_pair_part(mem, map->pairs[i].value).ptr);
+			print_pair_part(mem, map->pairs[i].name).ptr,
+			print_pair_part(mem, map->pairs[i].value).ptr);
 	return all;
 }
 
 void setting_print(
-        const struct setting *setting, const void *conf, struct arena *mem, struct str *text)
+	const struct setting *setting, const void *conf, struct arena *mem, struct str *text)
 {
 	const void *from = (const char *)conf + setting->offset;
 	switch (setting->kind) {
