@@ -11,9 +11,9 @@ struct address {
 	const char *port; /* inet: digits, 1 to 65535 */
 };
 
-/* Syntax only; asks no name service. Text is copied to `mem`. */
+/* Syntax only; asks no name service. A unix path fits into sun_path. Text is copied to `mem`. */
 bool address_parse(
-        const char *text, struct arena *mem, struct address *address, struct error *error);
+	const char *text, struct arena *mem, struct address *address, struct error *error);
 
 /* "unix:/run/x" or "127.0.0.1:10001" or "[::1]:10001", for messages and as a table's where. */
 struct str address_print(const struct address *address, struct arena *mem);

@@ -26,9 +26,9 @@ struct str arena_str(struct arena *arena, struct str s);
 
 /* Printed text, with a NUL behind it. */
 struct str arena_printf(struct arena *arena, const char *fmt, ...)
-        __attribute__((format(printf, 2, 3)));
+	__attribute__((format(printf, 2, 3)));
 struct str arena_vprintf(struct arena *arena, const char *fmt, va_list ap)
-        __attribute__((format(printf, 2, 0)));
+	__attribute__((format(printf, 2, 0)));
 
 /* Gives all memory back; the arena is empty and usable again. */
 void arena_clear(struct arena *arena);

@@ -27,8 +27,8 @@ char *buf_reserve(struct buf *buf, size_t n)
 
 void buf_add(struct buf *buf, struct str s)
 {
-	char *to = buf_reserve(buf, s.len);
-	if (to && s.len > 0) {
+	char *to = s.len > 0 ? buf_reserve(buf, s.len) : NULL;
+	if (to) {
 		memcpy(to, s.ptr, s.len);
 		buf->len += s.len;
 	}

@@ -4,14 +4,14 @@
 #define MAPMUX_CODEC_H
 
 #include "buf.h"
-#include "query.h"
+#include "question.h"
 #include "setting.h"
 
 /* One question, as it stood on the wire. */
 struct message {
 	struct str table; /* empty: the listener's default */
 	struct question
-	        ask;   /* points into the input or the session: valid until the next decode() */
+		ask;   /* points into the input or the session: valid until the next decode() */
 	uint64_t tag;  /* the codec's own; comes back in encode() */
 	bool in_order; /* its answer must wait for the answers before it */
 };
@@ -36,11 +36,11 @@ struct codec {
 	 * use bytes and write to `out` without a message. A stream cut anywhere means the same. When
 	 * a request is refused or the stream is broken, *why says so in one word for the counters. */
 	enum decoded (*decode)(void *session, const void *conf, struct str in, size_t *used,
-	        struct message *message, struct buf *out, const char **why);
+		struct message *message, struct buf *out, const char **why);
 
 	/* The answer to the message that carried `tag`. */
 	void (*encode)(void *session, const void *conf, uint64_t tag, const struct answer *answer,
-	        struct buf *out);
+		struct buf *out);
 
 	void (*end)(void *session); /* NULL: nothing to free */
 };

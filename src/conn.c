@@ -16,11 +16,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "query.h"
+
 enum {
 	SLOT_MEM = 2048,   /* bytes of a slot's own first piece of memory */
 	SPARE_SLOTS = 256, /* kept by a group */
 	OUT_PAUSE =
-	        256 * 1024, /* bytes waiting for a slow reader: decode no more until they drain */
+		256 * 1024, /* bytes waiting for a slow reader: decode no more until they drain */
 	OUT_MAX = 64 * 1024 * 1024, /* bytes: an iteration may be that long */
 	IN_MAX = 256 * 1024 * 1024, /* bytes: no codec lets a request grow so long */
 	READ_MORE = 16 * 1024,      /* bytes at a time, once a request does not come whole */
@@ -72,7 +74,7 @@ static void touch(struct conn *conn)
 static void count(_Atomic uint64_t *counter)
 {
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-	        memory_order_relaxed);
+		memory_order_relaxed);
 }
 
 /* ---- slots ---- */
@@ -133,16 +135,16 @@ static void complain(const struct slot *slot, const struct answer *answer)
 	snprintf(ms, sizeof(ms), "%" PRIu64, worker_turn(group->worker)->now_ms - slot->asked_ms);
 	snprintf(more, sizeof(more), "%u", held);
 	const struct pair fields[] = {
-	        {STR("table"), str_of(table->conf->name)},
-	        {STR("op"), str_of(op_name(slot->ask.op))},
-	        {STR("status"), str_of(status_name(answer->status))},
-	        {STR("ms"), str_of(ms)},
-	        {STR("why"), answer->why},
-	        {STR("listener"), str_of(group->name)},
-	        {STR("not_shown"), str_of(more)},
+		{STR("table"), str_of(table->conf->name)},
+		{STR("op"), str_of(op_name(slot->ask.op))},
+		{STR("status"), str_of(status_name(answer->status))},
+		{STR("ms"), str_of(ms)},
+		{STR("why"), answer->why},
+		{STR("listener"), str_of(group->name)},
+		{STR("not_shown"), str_of(more)},
 	};
 	log_event(LOG_LEVEL_WARN, "question failed", fields,
-	        sizeof(fields) / sizeof(*fields) - !held);
+		sizeof(fields) / sizeof(*fields) - !held);
 }
 
 static void say(struct slot *slot)
@@ -154,7 +156,7 @@ static void say(struct slot *slot)
 			buf_add(&conn->out, slot->words);
 		else
 			conf->codec->encode(conn->session, conf->conf, slot->tag,
-			        &slot->query.answer, &conn->out);
+				&slot->query.answer, &conn->out);
 	}
 	slot_free(slot);
 }
@@ -200,10 +202,10 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	if (asked)
 		query_cancel(&slot->query);
 	struct answer answer = {
-	        .status = ST_TEMP,
-	        .why = arena_printf(&slot->mem, "no answer within %" PRIi64 " ms",
-	                slot->query.table->conf->options.timeout),
-	        .uncertain = asked && slot->ask.op == OP_CHANGE,
+		.status = ST_TEMP,
+		.why = arena_printf(&slot->mem, "no answer within %" PRIi64 " ms",
+			slot->query.table->conf->options.timeout),
+		.uncertain = asked && slot->ask.op == OP_CHANGE,
 	};
 	complain(slot, &answer);
 	slot->query.answer = answer;
@@ -233,7 +235,7 @@ static void refuse_table(struct conn *conn, const struct message *message)
 {
 	struct conn_group *group = conn->group;
 	const struct pair fields[] = {
-	        {STR("table"), message->table}, {STR("listener"), str_of(group->name)}};
+		{STR("table"), message->table}, {STR("listener"), str_of(group->name)}};
 	unsigned held;
 	count(&group->refused);
 	if (log_allowed(&group->complaints, COMPLAINT_MS, &held))
@@ -290,10 +292,10 @@ static void bad_request(struct conn *conn, enum decoded decoded, const char *why
 	count(decoded == DECODE_BROKEN ? &group->broken : &group->refused);
 	if (log_allowed(&group->complaints, COMPLAINT_MS, &held))
 		log_event(LOG_LEVEL_WARN, "bad request",
-		        (struct pair[]){{STR("listener"), str_of(group->name)},
-		                {STR("why"), str_of(why)},
-		                {STR("closed"), decoded == DECODE_BROKEN ? STR("yes") : STR("no")}},
-		        3);
+			(struct pair[]){{STR("listener"), str_of(group->name)},
+				{STR("why"), str_of(why)},
+				{STR("closed"), decoded == DECODE_BROKEN ? STR("yes") : STR("no")}},
+			3);
 }
 
 static bool may_decode(const struct conn *conn)
@@ -314,7 +316,7 @@ static size_t decode(struct conn *conn, struct str in)
 		size_t used = 0;
 		struct buf *out = conf->codec->ordered && conn->inflight > 0 ? &words : &conn->out;
 		enum decoded decoded = conf->codec->decode(
-		        conn->session, conf->conf, str_skip(in, total), &used, &message, out, &why);
+			conn->session, conf->conf, str_skip(in, total), &used, &message, out, &why);
 		total += used;
 		keep_words(conn, &words);
 		if (decoded == DECODE_MORE)
@@ -403,7 +405,7 @@ static void watch(struct conn *conn, short what)
 	if (!what)
 		return;
 	event_assign(&conn->io, worker_base(conn->group->worker), conn->fd,
-	        (short)(what | EV_PERSIST), on_io, conn);
+		(short)(what | EV_PERSIST), on_io, conn);
 	event_add(&conn->io, NULL);
 }
 
@@ -428,13 +430,13 @@ static void time_slots(struct conn *conn)
 }
 
 /* Nobody waits for lookups any more. A change the client has committed goes on: only its deadline
- * ends it. */
-static void forget_lookups(struct conn *conn)
+ * ends it, or the daemon's end. */
+static void forget(struct conn *conn, bool changes_too)
 {
 	struct slot *slot = TAILQ_FIRST(&conn->slots);
 	while (slot) {
 		struct slot *next = TAILQ_NEXT(slot, link);
-		if (slot->finished || slot->ask.op != OP_CHANGE) {
+		if (changes_too || slot->finished || slot->ask.op != OP_CHANGE) {
 			query_cancel(&slot->query);
 			slot_free(slot);
 		}
@@ -455,7 +457,7 @@ static void conn_free(struct conn *conn)
 {
 	struct conn_group *group = conn->group;
 	hang_up(conn);
-	turn_drop_job(worker_turn(group->worker), &conn->settle);
+	turn_drop_job(&conn->settle);
 	if (group->conf->codec->end)
 		group->conf->codec->end(conn->session);
 	buf_free(&conn->in);
@@ -482,7 +484,7 @@ static void settle(struct job *job)
 		unsigned before = conn->inflight;
 		buf_consume(&conn->in, decode(conn, buf_str(&conn->in)));
 		if (conn->inflight >
-		        before) { /* tables that answer at once do so before the next round */
+			before) { /* tables that answer at once do so before the next round */
 			touch(conn);
 			return;
 		}
@@ -493,7 +495,7 @@ static void settle(struct job *job)
 		flush(conn);
 	if (conn->gone) {
 		hang_up(conn);
-		forget_lookups(conn);
+		forget(conn, false);
 	}
 	bool over = conn->gone || ((conn->ended || conn->input_over) && conn->out.len == 0);
 	if (over && TAILQ_EMPTY(&conn->slots)) {
@@ -558,13 +560,13 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 }
 
 void conn_group_open(
-        struct conn_group *group, struct worker *worker, const struct listen_conf *conf)
+	struct conn_group *group, struct worker *worker, const struct listen_conf *conf)
 {
 	*group = (struct conn_group){.worker = worker, .conf = conf};
 	TAILQ_INIT(&group->conns);
 	SLIST_INIT(&group->spare);
 	group->idle_timeout = conf->options.idle_timeout < 0 ? conf->codec->idle_timeout
-	                                                     : conf->options.idle_timeout;
+							     : conf->options.idle_timeout;
 	group->idle = evtimer_new(worker_base(worker), on_idle, group);
 }
 
@@ -573,10 +575,7 @@ void conn_group_close(struct conn_group *group)
 	struct conn *conn;
 	struct slot *slot;
 	while ((conn = TAILQ_FIRST(&group->conns))) {
-		while ((slot = TAILQ_FIRST(&conn->slots))) {
-			query_cancel(&slot->query);
-			slot_free(slot);
-		}
+		forget(conn, true); /* NOLINT(clang-analyzer-unix.Malloc): conn_free() unlinks */
 		conn_free(conn);
 	}
 	while ((slot = SLIST_FIRST(&group->spare))) {

@@ -32,7 +32,7 @@ struct conn_group {
 
 /* Before the worker runs, and after it. */
 void conn_group_open(
-        struct conn_group *group, struct worker *worker, const struct listen_conf *conf);
+	struct conn_group *group, struct worker *worker, const struct listen_conf *conf);
 void conn_group_close(struct conn_group *group); /* frees the connections that are left */
 
 /* On the worker's thread, in a turn: takes the connected descriptor, which is non-blocking and

@@ -12,14 +12,14 @@ struct socketmap_conf {
 };
 
 static const struct setting settings[] = {
-        {.name = "max_request",
-                .kind = SET_BYTES,
-                .offset = offsetof(struct socketmap_conf, max_request),
-                .fallback = "100000",
-                .min = 16,
-                .max = 100000000,
-                .help = "longest request: table name, blank and key"},
-        {.name = NULL},
+	{.name = "max_request",
+		.kind = SET_BYTES,
+		.offset = offsetof(struct socketmap_conf, max_request),
+		.fallback = "100000",
+		.min = 16,
+		.max = 100000000,
+		.help = "longest request: table name, blank and key"},
+	{.name = NULL},
 };
 
 static void add_reply(struct buf *out, struct str word, struct str text)
@@ -36,14 +36,17 @@ static void add_failure(struct buf *out, struct str word, struct str why)
 {
 	char line[MAX_REASON];
 	size_t n = why.len < sizeof(line) ? why.len : sizeof(line);
-	for (size_t i = 0; i < n; i++)
-		line[i] = (unsigned char)why.ptr[i] < ' ' ? ' ' : why.ptr[i];
+	for (size_t i = 0; i < n; i++) {
+		line[i] = why.ptr[i];
+		if ((unsigned char)line[i] < ' ')
+			line[i] = ' ';
+	}
 	add_reply(out, word, (struct str){line, n});
 }
 
 /* The header of a netstring: DECODE_MESSAGE when it is whole and within the limit. */
 static enum decoded read_header(
-        struct str in, uint64_t max, size_t *header, size_t *length, const char **why)
+	struct str in, uint64_t max, size_t *header, size_t *length, const char **why)
 {
 	size_t i = 0;
 	uint64_t n = 0;
@@ -66,13 +69,13 @@ static enum decoded read_header(
 
 /* NAME, a blank, the key. A name may be empty; a key may hold anything but NUL. */
 static enum decoded read_request(
-        struct str payload, struct message *message, struct buf *out, const char **why)
+	struct str payload, struct message *message, struct buf *out, const char **why)
 {
 	struct str key = payload, table;
 	if (!str_cut(&key, ' ', &table)) {
 		*why = "no_key";
 		add_reply(
-		        out, STR("PERM "), STR("request has no blank between table name and key"));
+			out, STR("PERM "), STR("request has no blank between table name and key"));
 		return DECODE_REFUSED;
 	}
 	if (str_has(payload, '\0')) {
@@ -81,15 +84,15 @@ static enum decoded read_request(
 		return DECODE_REFUSED;
 	}
 	*message = (struct message){
-	        .table = table,
-	        .ask = {.op = OP_LOOKUP, .form = FORM_TEXT, .key = key},
-	        .in_order = true,
+		.table = table,
+		.ask = {.op = OP_LOOKUP, .form = FORM_TEXT, .key = key},
+		.in_order = true,
 	};
 	return DECODE_MESSAGE;
 }
 
 static enum decoded decode(void *session, const void *conf, struct str in, size_t *used,
-        struct message *message, struct buf *out, const char **why)
+	struct message *message, struct buf *out, const char **why)
 {
 	const struct socketmap_conf *limits = conf;
 	size_t header, length;
@@ -118,7 +121,7 @@ static bool can_be_carried(struct str value)
 }
 
 static void encode(
-        void *session, const void *conf, uint64_t tag, const struct answer *answer, struct buf *out)
+	void *session, const void *conf, uint64_t tag, const struct answer *answer, struct buf *out)
 {
 	(void)session;
 	(void)conf;
@@ -142,11 +145,12 @@ static void encode(
 }
 
 const struct codec codec_socketmap = {
-        .name = "socketmap",
-        .max_inflight = 16,
-        .idle_timeout = 180 * 1000,
-        .settings = settings,
-        .conf_size = sizeof(struct socketmap_conf),
-        .decode = decode,
-        .encode = encode,
+	.name = "socketmap",
+	.max_inflight = 16,
+	.ordered = true,
+	.idle_timeout = 180 * 1000L,
+	.settings = settings,
+	.conf_size = sizeof(struct socketmap_conf),
+	.decode = decode,
+	.encode = encode,
 };

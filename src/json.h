@@ -2,7 +2,7 @@
 #ifndef MAPMUX_JSON_H
 #define MAPMUX_JSON_H
 
-#include "query.h"
+#include "question.h"
 
 /* How a JSON document becomes an answer: product contract, Values. */
 struct json_rules {
@@ -15,13 +15,13 @@ struct json_rules {
  * Items of a list that are null or false are left out; where the pointer leads to nothing is the
  * same as null. Text goes to `mem`, or points into `text`. */
 enum status json_value(struct str text, const struct json_rules *rules, struct arena *mem,
-        struct str *value, const char **why);
+	struct str *value, const char **why);
 
 /* The document as the answer to an iteration: a list of names (values are left empty and
  * *only_names is set), or an object of names and values, those without a value left out. A document
  * that is a list is taken whole, whatever the pointer. False with *why when it is neither. */
 bool json_rows(struct str text, const struct json_rules *rules, struct arena *mem,
-        struct pair **rows, size_t *nrows, bool *only_names, const char **why);
+	struct pair **rows, size_t *nrows, bool *only_names, const char **why);
 
 /* Is it a pointer as RFC 6901 writes them? */
 bool json_pointer_valid(struct str pointer);

@@ -1,10 +1,9 @@
-/* A question, its answer, and the query that carries both to a table and back. */
+/* Carries one question to one table, and brings one answer back. */
 #include "query.h"
 
 #include <assert.h>
 
 #include "table.h"
-#include "turn.h"
 
 static bool is_offered(const struct table *table, const struct question *ask)
 {
@@ -14,7 +13,7 @@ static bool is_offered(const struct table *table, const struct question *ask)
 }
 
 void query_start(struct query *query, struct table *table, const struct question *ask,
-        void (*done)(struct query *))
+	void (*done)(struct query *))
 {
 	assert(query->phase == Q_IDLE && query->mem);
 	query->table = table;
@@ -26,14 +25,14 @@ void query_start(struct query *query, struct table *table, const struct question
 		table->conf->backend->start(query);
 	else
 		query_perm(query, "table %s (type %s) does not offer %s%s", table->conf->name,
-		        table->conf->backend->name, op_name(ask->op),
-		        ask->expire_secs > 0 ? " with an expiry" : "");
+			table->conf->backend->name, op_name(ask->op),
+			ask->expire_secs > 0 ? " with an expiry" : "");
 }
 
 void query_cancel(struct query *query)
 {
 	if (query->phase == Q_FINISHED) {
-		turn_drop_finished(query->table->turn, query);
+		turn_drop_job(&query->delivery);
 	} else if (query->phase == Q_RUNNING) {
 		assert(query->table->conf->backend->cancel);
 		query->table->conf->backend->cancel(query);
@@ -52,6 +51,14 @@ static bool means_not_found(const struct query *query, const struct answer *answ
 	return options->empty == EMPTY_NOTFOUND;
 }
 
+static void deliver(struct job *job)
+{
+	struct query *query =
+		(struct query *)(void *)((char *)job - offsetof(struct query, delivery));
+	query->phase = Q_IDLE;
+	query->done(query);
+}
+
 void query_finish(struct query *query, const struct answer *answer)
 {
 	assert(query->phase == Q_RUNNING);
@@ -61,10 +68,10 @@ void query_finish(struct query *query, const struct answer *answer)
 	query->phase = Q_FINISHED;
 	struct table_stats *stats = &query->table->stats;
 	atomic_store_explicit(&stats->results[query->answer.status],
-	        atomic_load_explicit(&stats->results[query->answer.status], memory_order_relaxed) +
-	                1,
-	        memory_order_relaxed);
-	turn_add_finished(query->table->turn, query);
+		atomic_load_explicit(&stats->results[query->answer.status], memory_order_relaxed) +
+			1,
+		memory_order_relaxed);
+	turn_add_answer(query->table->turn, &query->delivery, deliver);
 }
 
 void query_ok(struct query *query, struct str value)
@@ -99,59 +106,4 @@ void query_perm(struct query *query, const char *fmt, ...)
 	va_start(ap, fmt);
 	fail(query, ST_PERM, fmt, ap);
 	va_end(ap);
-}
-
-static const struct pair *pairs_copy(const struct pair *from, size_t n, struct arena *mem)
-{
-	struct pair *to = n ? arena_alloc(mem, n * sizeof(*to)) : NULL;
-	for (size_t i = 0; i < n; i++)
-		to[i] = (struct pair){arena_str(mem, from[i].name), arena_str(mem, from[i].value)};
-	return to;
-}
-
-void question_copy(struct question *to, const struct question *from, struct arena *mem)
-{
-	*to = *from;
-	to->key = arena_str(mem, from->key);
-	to->user = arena_str(mem, from->user);
-	to->attrs = pairs_copy(from->attrs, from->nattrs, mem);
-	struct change *changes = NULL;
-	if (from->nchanges > 0)
-		changes = arena_alloc(mem, from->nchanges * sizeof(*changes));
-	for (size_t i = 0; i < from->nchanges; i++) {
-		changes[i] = from->changes[i];
-		changes[i].key = arena_str(mem, from->changes[i].key);
-		changes[i].value = arena_str(mem, from->changes[i].value);
-	}
-	to->changes = changes;
-}
-
-void answer_copy(struct answer *to, const struct answer *from, struct arena *mem)
-{
-	*to = *from;
-	to->why = arena_str(mem, from->why);
-	to->rows = pairs_copy(from->rows, from->nrows, mem);
-}
-
-const char *op_name(enum op op)
-{
-	static const char *const names[OP_COUNT] = {
-	        [OP_LOOKUP] = "lookup",
-	        [OP_ITERATE] = "iterate",
-	        [OP_CHANGE] = "change",
-	        [OP_POLICY] = "policy",
-	        [OP_AUTH] = "authentication",
-	};
-	return names[op];
-}
-
-const char *status_name(enum status status)
-{
-	static const char *const names[ST_COUNT] = {
-	        [ST_OK] = "ok",
-	        [ST_NOTFOUND] = "notfound",
-	        [ST_TEMP] = "temp",
-	        [ST_PERM] = "perm",
-	};
-	return names[status];
 }

@@ -1,4 +1,4 @@
-/* A question, its answer, and the query that carries both to a table and back.
+/* Carries one question to one table, and brings one answer back.
  *
  * Five rules, everywhere:
  * 1. Each started query ends exactly once: by query_finish() from its table or by query_cancel()
@@ -11,70 +11,10 @@
 #ifndef MAPMUX_QUERY_H
 #define MAPMUX_QUERY_H
 
-#include <sys/queue.h>
-
-#include "arena.h"
+#include "question.h"
+#include "turn.h"
 
 struct table;
-
-enum op { OP_LOOKUP, OP_ITERATE, OP_CHANGE, OP_POLICY, OP_AUTH, OP_COUNT };
-
-enum status { ST_OK, ST_NOTFOUND, ST_TEMP, ST_PERM, ST_COUNT };
-
-/* How the asker's protocol shows values that are not plain strings (product contract, Values). */
-enum form {
-	FORM_TEXT, /* socketmap, tcp_table, policy: lists joined, true is 1, objects refused */
-	FORM_JSON, /* dict: JSON text */
-};
-
-enum scope {
-	SCOPE_NONE,   /* the protocol has no scopes */
-	SCOPE_SHARED, /* dict shared/KEY */
-	SCOPE_PRIV,   /* dict priv/KEY: belongs to `user` */
-};
-
-/* Flags of an iteration; values as on Dovecot's wire. */
-enum {
-	ITER_RECURSE = 0x01,
-	ITER_SORT_KEY = 0x02,
-	ITER_SORT_VALUE = 0x04,
-	ITER_NO_VALUE = 0x08,
-	ITER_EXACT_KEY = 0x10,
-};
-
-/* One step of a transaction. */
-struct change {
-	enum { CH_SET, CH_UNSET, CH_ADD } kind;
-	enum scope scope;
-	struct str key;   /* without its scope's prefix */
-	struct str value; /* CH_SET */
-	int64_t diff;     /* CH_ADD */
-};
-
-struct question {
-	enum op op;
-	enum form form;
-	enum scope scope;
-	struct str
-	        key; /* without the scope's prefix, never with a NUL; iterate: the prefix; change: empty */
-	struct str user; /* on whose behalf; of priv keys a part of the name */
-	size_t nattrs, nchanges;
-	const struct pair *attrs;     /* policy: the whole request */
-	const struct change *changes; /* the whole transaction, in order */
-	unsigned flags;               /* iterate: ITER_... */
-	uint64_t max_rows;            /* iterate; 0: no limit */
-	uint64_t expire_secs;         /* change: what is set lives so long; 0: for ever */
-};
-
-struct answer {
-	enum status status;
-	struct str why; /* ST_TEMP, ST_PERM: for people; never holds secrets or values */
-	size_t nrows;   /* ST_OK to a lookup: at least one */
-	const struct pair
-	        *rows;  /* lookup: values, unnamed; iterate: names (without scope) and values */
-	unsigned ttl;   /* seconds the source lets it be kept; 0: it did not say */
-	bool uncertain; /* change, ST_TEMP: it may have happened */
-};
 
 /* Embedded in whoever asks; zeroed memory is idle. */
 struct query {
@@ -86,13 +26,13 @@ struct query {
 	struct answer answer;
 	void *work; /* the backend's, while the query runs */
 	enum { Q_IDLE, Q_RUNNING, Q_FINISHED } phase;
-	TAILQ_ENTRY(query) link;
+	struct job delivery;
 };
 
 /* Asks `table`. The caller has set mem and deadline. An operation the table does not offer ends as
  * ST_PERM. */
 void query_start(struct query *query, struct table *table, const struct question *ask,
-        void (*done)(struct query *));
+	void (*done)(struct query *));
 
 /* Idle, running or finished: done() will not be called. */
 void query_cancel(struct query *query);
@@ -103,14 +43,5 @@ void query_ok(struct query *query, struct str value); /* value is not copied */
 void query_notfound(struct query *query);
 void query_temp(struct query *query, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void query_perm(struct query *query, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* A deep copy of the question into `mem`. */
-void question_copy(struct question *to, const struct question *from, struct arena *mem);
-
-/* A deep copy of the answer into `mem`. */
-void answer_copy(struct answer *to, const struct answer *from, struct arena *mem);
-
-const char *op_name(enum op op);
-const char *status_name(enum status status);
 
 #endif

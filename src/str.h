@@ -45,7 +45,7 @@ static inline bool str_has(struct str s, char c)
 /* What is left of `s` after its first `n` bytes; n <= s.len. */
 static inline struct str str_skip(struct str s, size_t n)
 {
-	return (struct str){s.ptr + n, s.len - n};
+	return (struct str){n > 0 ? s.ptr + n : s.ptr, s.len - n}; /* NULL + 0 is undefined */
 }
 
 /* As memcmp() over both, the shorter first when one begins the other. */

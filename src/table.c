@@ -6,31 +6,31 @@
 static const char *const empty_choices[] = {"auto", "notfound", "ok", NULL};
 
 const struct setting table_settings[] = {
-        {.name = "timeout",
-                .kind = SET_MSEC,
-                .offset = offsetof(struct table_options, timeout),
-                .fallback = "10s",
-                .min = 1,
-                .max = 24 * 3600 * 1000,
-                .help = "answer TEMP after so long; below the 30 s of Dovecot and 100 s of "
-                        "Postfix"},
-        {.name = "empty",
-                .kind = SET_CHOICE,
-                .offset = offsetof(struct table_options, empty),
-                .fallback = "auto",
-                .choices = empty_choices,
-                .help = "what an empty value means; auto: notfound to Postfix, ok to Dovecot"},
-        {.name = "list_separator",
-                .kind = SET_STR,
-                .offset = offsetof(struct table_options, list_separator),
-                .fallback = ",",
-                .help = "between the items of a JSON list"},
-        {.name = "value",
-                .kind = SET_STR,
-                .offset = offsetof(struct table_options, value),
-                .fallback = "",
-                .help = "JSON pointer (RFC 6901) to the value in the answer, /data/0/mail say"},
-        {.name = NULL},
+	{.name = "timeout",
+		.kind = SET_MSEC,
+		.offset = offsetof(struct table_options, timeout),
+		.fallback = "10s",
+		.min = 1,
+		.max = 24L * 3600 * 1000,
+		.help = "answer TEMP after so long; below the 30 s of Dovecot and 100 s of "
+			"Postfix"},
+	{.name = "empty",
+		.kind = SET_CHOICE,
+		.offset = offsetof(struct table_options, empty),
+		.fallback = "auto",
+		.choices = empty_choices,
+		.help = "what an empty value means; auto: notfound to Postfix, ok to Dovecot"},
+	{.name = "list_separator",
+		.kind = SET_STR,
+		.offset = offsetof(struct table_options, list_separator),
+		.fallback = ",",
+		.help = "between the items of a JSON list"},
+	{.name = "value",
+		.kind = SET_STR,
+		.offset = offsetof(struct table_options, value),
+		.fallback = "",
+		.help = "JSON pointer (RFC 6901) to the value in the answer, /data/0/mail say"},
+	{.name = NULL},
 };
 
 const struct backend *backend_find(struct str name)
@@ -56,11 +56,11 @@ static bool open_one(struct table *table, struct error *error)
 }
 
 bool table_set_open(struct table_set *set, const struct table_conf *confs, size_t n,
-        struct worker *worker, struct turn *turn, struct error *error)
+	struct worker *worker, struct turn *turn, struct error *error)
 {
 	*set = (struct table_set){
-	        .tables = memory_new(n * sizeof(*set->tables)),
-	        .by_name = memory_new(n * sizeof(*set->by_name)),
+		.tables = memory_new(n * sizeof(*set->tables)),
+		.by_name = memory_new(n * sizeof(*set->by_name)),
 	};
 	for (size_t i = 0; i < n; i++) {
 		struct table *table = &set->tables[i];

@@ -5,10 +5,12 @@
 #include <stdatomic.h>
 
 #include "log.h"
-#include "query.h"
+#include "question.h"
 #include "setting.h"
 #include "turn.h"
 
+struct query;
+struct table;
 struct worker;
 
 #define CAN(op) (1u << (op))
@@ -97,7 +99,7 @@ struct table_set {
 
 /* Opens each table in dependency order; on failure those opened are closed again. */
 bool table_set_open(struct table_set *set, const struct table_conf *confs, size_t n,
-        struct worker *worker, struct turn *turn, struct error *error);
+	struct worker *worker, struct turn *turn, struct error *error);
 void table_set_close(struct table_set *set);
 
 /* NULL when there is none of that name. */

@@ -1,11 +1,9 @@
-/* What is left to do before a worker's loop sleeps again: finished queries, jobs, the clock. */
+/* What is left to do before a worker's loop sleeps again: answers, jobs, the clock. */
 #include "turn.h"
 
 #include <assert.h>
 #include <stddef.h>
 #include <time.h>
-
-#include "query.h"
 
 /* Tables that answer at once can keep a turn going for ever; after so many answers the sockets are
  * looked at again. */
@@ -21,7 +19,7 @@ static uint64_t steady_clock(void)
 void turn_init(struct turn *turn, void (*wake)(struct turn *))
 {
 	*turn = (struct turn){.clock = steady_clock, .wake = wake};
-	TAILQ_INIT(&turn->finished);
+	TAILQ_INIT(&turn->answers);
 	TAILQ_INIT(&turn->jobs);
 	turn->now_ms = turn->clock();
 }
@@ -43,28 +41,28 @@ static void want_turn(struct turn *turn)
 	}
 }
 
-static unsigned finish_queries(struct turn *turn, unsigned budget)
+static unsigned run_answers(struct turn *turn, unsigned budget)
 {
-	struct query *query;
-	while (budget > 0 && (query = TAILQ_FIRST(&turn->finished))) {
-		turn_drop_finished(turn, query);
-		query->phase = Q_IDLE;
-		query->done(query);
+	struct job *job;
+	while (budget > 0 && (job = TAILQ_FIRST(&turn->answers))) {
+		turn_drop_job(job);
+		job->run(job);
 		budget--;
 	}
 	return budget;
 }
 
+/* Those that jobs add wait for the next round: a job may add itself. */
 static void run_jobs(struct turn *turn)
 {
-	/* Those that jobs add wait for the next round: a job may add itself. */
-	struct job *last = TAILQ_LAST(&turn->jobs, job_list), *job;
-	while (last && (job = TAILQ_FIRST(&turn->jobs))) {
-		bool was_last = job == last;
-		turn_drop_job(turn, job);
+	struct job_list now = TAILQ_HEAD_INITIALIZER(now);
+	struct job *job;
+	TAILQ_CONCAT(&now, &turn->jobs, link);
+	TAILQ_FOREACH (job, &now, link)
+		job->list = &now;
+	while ((job = TAILQ_FIRST(&now))) {
+		turn_drop_job(job);
 		job->run(job);
-		if (was_last)
-			break;
 	}
 }
 
@@ -72,40 +70,40 @@ void turn_leave(struct turn *turn)
 {
 	assert(turn->entered);
 	unsigned budget = ANSWERS_IN_A_TURN;
-	while (budget > 0 && !(TAILQ_EMPTY(&turn->finished) && TAILQ_EMPTY(&turn->jobs))) {
-		budget = finish_queries(turn, budget);
+	while (budget > 0 && !(TAILQ_EMPTY(&turn->answers) && TAILQ_EMPTY(&turn->jobs))) {
+		budget = run_answers(turn, budget);
 		run_jobs(turn);
 	}
 	turn->entered = false;
-	if (!TAILQ_EMPTY(&turn->finished) || !TAILQ_EMPTY(&turn->jobs))
+	if (!TAILQ_EMPTY(&turn->answers) || !TAILQ_EMPTY(&turn->jobs))
 		want_turn(turn);
+}
+
+static void add(
+	struct turn *turn, struct job_list *list, struct job *job, void (*run)(struct job *))
+{
+	if (job->list)
+		return;
+	job->run = run;
+	job->list = list;
+	TAILQ_INSERT_TAIL(list, job, link);
+	want_turn(turn);
 }
 
 void turn_add_job(struct turn *turn, struct job *job, void (*run)(struct job *))
 {
-	if (job->queued)
+	add(turn, &turn->jobs, job, run);
+}
+
+void turn_add_answer(struct turn *turn, struct job *job, void (*run)(struct job *))
+{
+	add(turn, &turn->answers, job, run);
+}
+
+void turn_drop_job(struct job *job)
+{
+	if (!job->list)
 		return;
-	job->run = run;
-	job->queued = true;
-	TAILQ_INSERT_TAIL(&turn->jobs, job, link);
-	want_turn(turn);
-}
-
-void turn_drop_job(struct turn *turn, struct job *job)
-{
-	if (!job->queued)
-		return;
-	job->queued = false;
-	TAILQ_REMOVE(&turn->jobs, job, link);
-}
-
-void turn_add_finished(struct turn *turn, struct query *query)
-{
-	TAILQ_INSERT_TAIL(&turn->finished, query, link);
-	want_turn(turn);
-}
-
-void turn_drop_finished(struct turn *turn, struct query *query)
-{
-	TAILQ_REMOVE(&turn->finished, query, link);
+	TAILQ_REMOVE(job->list, job, link);
+	job->list = NULL;
 }

@@ -1,4 +1,4 @@
-/* What is left to do before a worker's loop sleeps again: finished queries, jobs, the clock. */
+/* What is left to do before a worker's loop sleeps again: answers, jobs, the clock. */
 #ifndef MAPMUX_TURN_H
 #define MAPMUX_TURN_H
 
@@ -6,41 +6,38 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-struct query;
-
-/* Work put off to the end of this turn, embedded in its owner: flush a connection, start the
- * transfers that were added. Zeroed memory is idle. */
+/* Work put off to the end of this turn, embedded in its owner: deliver an answer, flush a
+ * connection, start the transfers that were added. Zeroed memory is idle. */
 struct job {
 	void (*run)(struct job *);
-	bool queued;
+	struct job_list *list; /* it waits in; NULL: none */
 	TAILQ_ENTRY(job) link;
 };
 
+TAILQ_HEAD(job_list, job);
+
 /* One for each worker (or test), used by its thread alone. */
 struct turn {
-	TAILQ_HEAD(query_list, query) finished; /* whose done() is still to be called */
-	TAILQ_HEAD(job_list, job) jobs;
+	struct job_list answers; /* go first, so many in a turn */
+	struct job_list jobs;
 	uint64_t now_ms;         /* steady clock, read when a turn begins */
 	uint64_t (*clock)(void); /* ms; NULL: CLOCK_MONOTONIC */
 	void (*wake)(
-	        struct turn *); /* asks the loop for a turn soon; never calls turn_leave() itself */
+		struct turn *); /* asks the loop for a turn soon; never calls turn_leave() itself */
 	bool entered, woken;
 };
 
 void turn_init(struct turn *turn, void (*wake)(struct turn *));
 
-/* Every callback of the loop stands between these two. turn_leave() calls the done() of finished
- * queries and then the jobs, until nothing is left or enough was done for one turn; the rest waits
+/* Every callback of the loop stands between these two. turn_leave() runs the
+ * answers and then the jobs, until nothing is left or enough was done for one turn; the rest waits
  * for wake(). Not nested. */
 void turn_enter(struct turn *turn);
 void turn_leave(struct turn *turn);
 
 /* Queues a job once, however often it is asked for, until it runs. */
 void turn_add_job(struct turn *turn, struct job *job, void (*run)(struct job *));
-void turn_drop_job(struct turn *turn, struct job *job);
-
-/* For query.c alone. */
-void turn_add_finished(struct turn *turn, struct query *query);
-void turn_drop_finished(struct turn *turn, struct query *query);
+void turn_add_answer(struct turn *turn, struct job *job, void (*run)(struct job *)); /* query.c */
+void turn_drop_job(struct job *job);
 
 #endif

@@ -41,19 +41,14 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 static void wake(struct turn *turn)
 {
 	struct worker *worker =
-	        (struct worker *)(void *)((char *)turn - offsetof(struct worker, turn));
+		(struct worker *)(void *)((char *)turn - offsetof(struct worker, turn));
 	struct timeval now = {0, 0};
 	event_add(worker->wake, &now);
 }
 
-static void on_mail(evutil_socket_t fd, short what, void *arg)
+void worker_read_mail(struct worker *worker)
 {
-	struct worker *worker = arg;
-	uint64_t rings;
 	STAILQ_HEAD(, letter) mail = STAILQ_HEAD_INITIALIZER(mail);
-	(void)what;
-	if (read(fd, &rings, sizeof(rings)) < 0)
-		return; /* somebody's ring was answered already */
 	pthread_mutex_lock(&worker->lock);
 	STAILQ_CONCAT(&mail, &worker->mail);
 	pthread_mutex_unlock(&worker->lock);
@@ -67,11 +62,18 @@ static void on_mail(evutil_socket_t fd, short what, void *arg)
 	turn_leave(&worker->turn);
 }
 
+static void on_mail(evutil_socket_t fd, short what, void *arg)
+{
+	uint64_t rings;
+	(void)what;
+	if (read(fd, &rings, sizeof(rings)) > 0) /* else somebody's ring was answered already */
+		worker_read_mail(arg);
+}
+
 static struct event_base *base_new(void)
 {
 	struct event_config *config = event_config_new();
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
-	event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER);
 	struct event_base *base = event_base_new_with_config(config);
 	event_config_free(config);
 	return base;
@@ -98,7 +100,7 @@ struct worker *worker_new(const struct config *config, struct error *error)
 	STAILQ_INIT(&worker->mail);
 	worker->bell = -1;
 	if (!open_loop(worker, error) || !table_set_open(&worker->tables, config->tables,
-	                                         config->ntables, worker, &worker->turn, error)) {
+						 config->ntables, worker, &worker->turn, error)) {
 		worker_free(worker);
 		return NULL;
 	}

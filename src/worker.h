@@ -21,6 +21,9 @@ bool worker_run(struct worker *worker);
 
 /* Any thread: ends the loop after the letters posted so far, and waits for the thread. */
 void worker_stop(struct worker *worker);
+
+/* All workers stopped: opens the letters that came after the end, so that nothing in them is lost. */
+void worker_read_mail(struct worker *worker);
 void worker_free(struct worker *worker); /* stopped, or never run; its connections are gone */
 
 /* The worker's own thread only, or any before it runs. */

@@ -1,0 +1,72 @@
+# A thin cover over CMake: `make`, `make run`, `make test`, `make bench`.
+# Everything can be had from Debian 12; `make deps` fetches what is missing.
+
+BUILD ?= build
+JOBS ?= $(shell nproc)
+
+BUILD_PACKAGES = gcc make cmake pkg-config libc6-dev libevent-dev libcurl4-openssl-dev \
+	libcjson-dev libyaml-dev
+TEST_PACKAGES = libcmocka-dev python3 clang clang-format clang-tidy libclang-rt-14-dev openssl \
+	postfix dovecot-core dovecot-imapd nginx-light strace procps
+BENCH_PACKAGES = wrk nginx-light strace python3
+
+.PHONY: all deps test-deps bench-deps run test quick-test asan-test tsan-test lint format bench \
+	install clean
+
+all: $(BUILD)/mapmux
+
+$(BUILD)/mapmux: deps FORCE
+	@cmake -S . -B $(BUILD) -DBUILD_TESTING=OFF >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS) --target mapmux
+
+FORCE:
+
+deps:
+	@conf/debian-packages $(BUILD_PACKAGES)
+
+test-deps:
+	@conf/debian-packages $(BUILD_PACKAGES) $(TEST_PACKAGES)
+
+bench-deps:
+	@conf/debian-packages $(BUILD_PACKAGES) $(BENCH_PACKAGES)
+
+run: all
+	@conf/demo.sh $(BUILD)/mapmux
+
+# The whole suite three times: as shipped (gcc), under ASan and UBSan (clang), and what uses threads
+# under TSan.
+test: quick-test asan-test tsan-test
+
+quick-test: test-deps
+	cmake -S . -B $(BUILD) -DBUILD_TESTING=ON >/dev/null
+	cmake --build $(BUILD) -j $(JOBS)
+	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+
+asan-test: test-deps
+	CC=clang cmake -S . -B build-asan -DBUILD_TESTING=ON -DMAPMUX_ASAN=ON >/dev/null
+	cmake --build build-asan -j $(JOBS)
+	ctest --test-dir build-asan --output-on-failure -j $(JOBS) -LE 'lint|bench'
+
+tsan-test: test-deps
+	CC=clang cmake -S . -B build-tsan -DBUILD_TESTING=ON -DMAPMUX_TSAN=ON >/dev/null
+	cmake --build build-tsan -j $(JOBS)
+	ctest --test-dir build-tsan --output-on-failure -j $(JOBS) -L threads
+
+lint: test-deps
+	cmake -S . -B $(BUILD) -DBUILD_TESTING=ON >/dev/null
+	cmake --build $(BUILD) -j $(JOBS)
+	ctest --test-dir $(BUILD) --output-on-failure -L lint
+
+format: test-deps
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+bench: bench-deps
+	cmake -S . -B $(BUILD) -DBUILD_TESTING=ON >/dev/null
+	cmake --build $(BUILD) -j $(JOBS)
+	python3 tests/bench/run.py --mapmux $(BUILD)/mapmux --tools $(BUILD)/tests/bench
+
+install: all
+	cmake --install $(BUILD)
+
+clean:
+	rm -rf build build-asan build-tsan

@@ -1,0 +1,222 @@
+/* The control thread: opens everything, waits for signals, ends everything. */
+#include "control.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "listener.h"
+#include "trim.h"
+
+enum {
+	REFRESH_MS = 1000, /* between two looks at changed files */
+	DRAIN_LOOK_MS = 10,
+};
+
+struct daemon {
+	const struct config *config;
+	struct worker **workers;
+	size_t nworkers, nrunning;
+	struct listener **listeners;
+	size_t nlisteners;
+};
+
+/* systemd's readiness protocol: sd_notify(3). */
+static void notify(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	if (!path || !*path || strlen(path) >= sizeof(address.sun_path))
+		return;
+	size_t length = strlen(path);
+	memcpy(address.sun_path, path, length);
+	if (path[0] == '@')
+		address.sun_path[0] = '\0';
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
+		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+	close(fd);
+}
+
+static void raise_limits(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* Both names were found to exist when the configuration was loaded. */
+static bool drop_privileges(const struct config *config, struct error *error)
+{
+	struct passwd *user = *config->user ? getpwnam(config->user) : NULL;
+	struct group *group = *config->group ? getgrnam(config->group) : NULL;
+	if (!user && !group)
+		return true;
+	gid_t gid = group ? group->gr_gid : user->pw_gid;
+	if ((user ? initgroups(user->pw_name, gid) : setgroups(1, &gid)) != 0 || setgid(gid) != 0)
+		return error_set(
+			error, "cannot become group %s: %s", config->group, strerror(errno));
+	if (user && setuid(user->pw_uid) != 0)
+		return error_set(error, "cannot become user %s: %s", config->user, strerror(errno));
+	return true;
+}
+
+static bool open_all(struct daemon *daemon, struct error *error)
+{
+	const struct config *config = daemon->config;
+	assert(config->threads > 0);
+	daemon->listeners = memory_new(config->nlistens * sizeof(*daemon->listeners));
+	daemon->workers = memory_new((size_t)config->threads * sizeof(*daemon->workers));
+	for (size_t i = 0; i < config->nlistens; i++, daemon->nlisteners++)
+		if (!(daemon->listeners[i] = listener_open(&config->listens[i], error)))
+			return false;
+	if (!drop_privileges(config, error))
+		return false;
+	for (size_t i = 0; i < (size_t)config->threads; i++, daemon->nworkers++)
+		if (!(daemon->workers[i] = worker_new(config, error)))
+			return false;
+	for (size_t i = 0; i < daemon->nlisteners; i++)
+		listener_start(daemon->listeners[i], daemon->workers, daemon->nworkers,
+			i % daemon->nworkers);
+	for (; daemon->nrunning < daemon->nworkers; daemon->nrunning++)
+		if (!worker_run(daemon->workers[daemon->nrunning]))
+			return error_set(error, "cannot start a thread");
+	return true;
+}
+
+static void close_all(struct daemon *daemon)
+{
+	while (daemon->nrunning > 0)
+		worker_stop(daemon->workers[--daemon->nrunning]);
+	for (size_t i = 0; i < daemon->nworkers; i++)
+		worker_read_mail(daemon->workers[i]);
+	while (daemon->nlisteners > 0)
+		listener_close(daemon->listeners[--daemon->nlisteners]);
+	while (daemon->nworkers > 0)
+		worker_free(daemon->workers[--daemon->nworkers]);
+	free(daemon->listeners);
+	free(daemon->workers);
+}
+
+static void refresh_tables(const struct config *config)
+{
+	for (size_t i = 0; i < config->ntables; i++)
+		if (config->tables[i].backend->refresh)
+			config->tables[i].backend->refresh(&config->tables[i]);
+}
+
+static void log_table(const struct daemon *daemon, size_t index)
+{
+	uint64_t sums[ST_COUNT] = {0};
+	for (size_t w = 0; w < daemon->nworkers; w++)
+		for (size_t s = 0; s < ST_COUNT; s++)
+			sums[s] += atomic_load_explicit(
+				&worker_tables(daemon->workers[w])->tables[index].stats.results[s],
+				memory_order_relaxed);
+	log_info("table %s: ok %" PRIu64 ", notfound %" PRIu64 ", temp %" PRIu64 ", perm %" PRIu64,
+		daemon->config->tables[index].name, sums[ST_OK], sums[ST_NOTFOUND], sums[ST_TEMP],
+		sums[ST_PERM]);
+}
+
+static void log_summary(const struct daemon *daemon)
+{
+	for (size_t i = 0; i < daemon->nlisteners; i++) {
+		struct arena mem = {0};
+		log_info("%s", listener_summary(daemon->listeners[i], &mem).ptr);
+		arena_clear(&mem);
+	}
+	for (size_t i = 0; i < daemon->config->ntables; i++)
+		log_table(daemon, i);
+}
+
+/* Lets what is under way end, within the configured time. */
+static void drain(struct daemon *daemon)
+{
+	struct timespec pause = {0, DRAIN_LOOK_MS * 1000000L};
+	int64_t left = daemon->config->shutdown_timeout;
+	unsigned open;
+	for (size_t i = 0; i < daemon->nlisteners; i++)
+		listener_drain(daemon->listeners[i]);
+	do {
+		open = 0;
+		for (size_t i = 0; i < daemon->nlisteners; i++)
+			open += listener_connections(daemon->listeners[i]);
+		if (open > 0)
+			nanosleep(&pause, NULL);
+		left -= DRAIN_LOOK_MS;
+	} while (open > 0 && left > 0);
+	if (open > 0)
+		log_warn("%u connections were still busy after shutdown_timeout", open);
+}
+
+static void serve(struct daemon *daemon, const sigset_t *signals)
+{
+	struct timespec second = {REFRESH_MS / 1000, REFRESH_MS % 1000 * 1000000L};
+	for (;;) {
+		switch (sigtimedwait(signals, NULL, &second)) {
+		case SIGTERM:
+		case SIGINT:
+			log_info("stopping");
+			notify("STOPPING=1");
+			drain(daemon);
+			return;
+		case SIGHUP:
+			log_warn("SIGHUP: reload is not supported yet; the configuration stays as "
+				 "it is");
+			break;
+		case SIGUSR1:
+			log_summary(daemon);
+			break;
+		default:
+			refresh_tables(daemon->config);
+		}
+	}
+}
+
+/* Threads inherit the mask: signals come to the control thread alone. */
+static void catch_signals(sigset_t *signals)
+{
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(signals);
+	sigaddset(signals, SIGTERM);
+	sigaddset(signals, SIGINT);
+	sigaddset(signals, SIGHUP);
+	sigaddset(signals, SIGUSR1);
+	sigprocmask(SIG_BLOCK, signals, NULL);
+}
+
+int control_run(const struct config *config)
+{
+	struct daemon daemon = {.config = config};
+	struct error error;
+	sigset_t signals;
+	catch_signals(&signals);
+	raise_limits();
+	bool opened = open_all(&daemon, &error);
+	if (opened) {
+		log_info("mapmux " MAPMUX_VERSION
+			 " is ready: %zu listeners, %zu tables, %zu workers",
+			daemon.nlisteners, config->ntables, daemon.nworkers);
+		notify("READY=1");
+		trim_memory();
+		serve(&daemon, &signals);
+	} else {
+		log_error("%s", error.text);
+	}
+	close_all(&daemon);
+	return opened ? 0 : 1;
+}

@@ -1,0 +1,420 @@
+/* Listening sockets: unix, TCP and inherited; accept, and hand over to the least loaded worker. */
+#include "listener.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "conn.h"
+
+enum {
+	BACKLOG = 1024,  /* Dovecot opens a connection for each operation, in bursts */
+	MAX_SOCKETS = 8, /* addresses of one name */
+	ACCEPTS = 64,    /* at a time, before others get their turn */
+	PAUSE_MS = 100,  /* when the process has no descriptor left */
+	COMPLAINT_MS = 1000,
+	FIRST_INHERITED = 3, /* sd_listen_fds(3) */
+};
+
+/* One listening descriptor and its event on the home worker. */
+struct door {
+	struct listener *listener;
+	int fd;
+	struct event *event, *resume;
+};
+
+struct listener {
+	const struct listen_conf *conf;
+	struct arena mem;
+	const char *name; /* protocol and address, for the log */
+	size_t ndoors, ngroups, home;
+	struct door doors[MAX_SOCKETS];
+	struct conn_group *groups; /* one for each worker */
+	bool owns_file;
+	dev_t device;
+	ino_t inode;
+	struct log_limit complaints;
+};
+
+/* ---- opening ---- */
+
+static bool add_door(struct listener *listener, int fd)
+{
+	if (listener->ndoors == MAX_SOCKETS) {
+		close(fd);
+		return false;
+	}
+	listener->doors[listener->ndoors++] = (struct door){.listener = listener, .fd = fd};
+	return true;
+}
+
+static int new_socket(int family)
+{
+	return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/* A file without a listener behind it is left over from a process that died. */
+static bool remove_stale(const struct sockaddr_un *address, struct error *error)
+{
+	struct stat st;
+	if (lstat(address->sun_path, &st) != 0)
+		return true;
+	if (!S_ISSOCK(st.st_mode))
+		return error_set(error, "the file exists and is no socket");
+	int fd = new_socket(AF_UNIX);
+	int failed = connect(fd, (const struct sockaddr *)address, sizeof(*address)) ? errno : 0;
+	close(fd);
+	if (failed != ECONNREFUSED)
+		return error_set(error,
+			failed && failed != EAGAIN ? "cannot ask whether it is in use: %s"
+						   : "in use by another process",
+			strerror(failed));
+	if (unlink(address->sun_path) != 0)
+		return error_set(error, "cannot remove the stale socket: %s", strerror(errno));
+	return true;
+}
+
+/* user and group were found to exist when the configuration was loaded. */
+static bool set_owner(const struct listen_conf *conf, struct error *error)
+{
+	struct passwd *user = *conf->options.user ? getpwnam(conf->options.user) : NULL;
+	struct group *group = *conf->options.group ? getgrnam(conf->options.group) : NULL;
+	if (!user && !group)
+		return true;
+	if (chown(conf->address.path, user ? user->pw_uid : (uid_t)-1,
+		    group ? group->gr_gid : (gid_t)-1))
+		return error_set(error, "cannot give it to %s:%s: %s", conf->options.user,
+			conf->options.group, strerror(errno));
+	return true;
+}
+
+/* At no moment is the file open to more users than it shall be: it is born closed, gets its owner,
+ * then its mode. */
+static bool bind_unix(struct listener *listener, struct error *error)
+{
+	const struct listen_conf *conf = listener->conf;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat st;
+	memcpy(address.sun_path, conf->address.path,
+		strlen(conf->address.path)); /* length was checked */
+	if (!remove_stale(&address, error))
+		return false;
+	int fd = new_socket(AF_UNIX);
+	add_door(listener, fd);
+	mode_t mask = umask(0777);
+	int failed = bind(fd, (struct sockaddr *)&address, sizeof(address));
+	umask(mask);
+	if (failed)
+		return error_set(error, "cannot bind: %s", strerror(errno));
+	if (lstat(address.sun_path, &st) == 0) {
+		listener->owns_file = true;
+		listener->device = st.st_dev;
+		listener->inode = st.st_ino;
+	}
+	if (!set_owner(conf, error))
+		return false;
+	if (chmod(address.sun_path, conf->mode) != 0)
+		return error_set(error, "cannot set its mode: %s", strerror(errno));
+	return true;
+}
+
+static bool bind_one(
+	struct listener *listener, const struct addrinfo *info, bool any, struct error *error)
+{
+	int on = 1, off = 0, fd = new_socket(info->ai_family);
+	if (fd < 0)
+		return error_set(error, "no socket: %s", strerror(errno));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (info->ai_family ==
+		AF_INET6) /* ":PORT" is both; an address written out is itself alone */
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, any ? &off : &on, sizeof(on));
+	if (bind(fd, info->ai_addr, info->ai_addrlen) != 0) {
+		close(fd);
+		return error_set(error, "cannot bind: %s", strerror(errno));
+	}
+	add_door(listener, fd);
+	return true;
+}
+
+static bool bind_inet(struct listener *listener, struct error *error)
+{
+	const struct address *address = &listener->conf->address;
+	bool any = !*address->host;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+				.ai_family = any ? AF_INET6 : AF_UNSPEC,
+				.ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+			*found;
+	int code = getaddrinfo(any ? "::" : address->host, address->port, &hints, &found);
+	if (code != 0)
+		return error_set(error, "cannot find %s: %s", address->host, gai_strerror(code));
+	for (struct addrinfo *info = found; info; info = info->ai_next)
+		bind_one(listener, info, any, error);
+	freeaddrinfo(found);
+	if (listener->ndoors == 0 && any) { /* a machine without IPv6 */
+		struct sockaddr_in v4 = {
+			.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(address->port))};
+		struct addrinfo info = {.ai_family = AF_INET,
+			.ai_addr = (struct sockaddr *)&v4,
+			.ai_addrlen = sizeof(v4)};
+		bind_one(listener, &info, any, error);
+	}
+	return listener->ndoors > 0;
+}
+
+/* Sockets that systemd passed, by name: sd_listen_fds_with_names(3). */
+static bool inherit(struct listener *listener, struct error *error)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	uint64_t owner = 0, n = 0;
+	if (!str_u64(str_of(pid), &owner) || owner != (uint64_t)getpid() ||
+		!str_u64(str_of(count), &n))
+		return error_set(error, "systemd passed no sockets");
+	struct str names = str_of(getenv("LISTEN_FDNAMES")), name;
+	for (int fd = FIRST_INHERITED; fd < FIRST_INHERITED + (int)n; fd++) {
+		str_cut(&names, ':', &name);
+		if (!str_eq(name, str_of(listener->conf->address.path)))
+			continue;
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+		add_door(listener, fd);
+	}
+	return listener->ndoors > 0 ||
+	       error_set(error, "systemd passed no socket named %s", listener->conf->address.path);
+}
+
+static bool open_doors(struct listener *listener, struct error *error)
+{
+	bool bound = listener->conf->address.kind == ADDRESS_UNIX   ? bind_unix(listener, error)
+		     : listener->conf->address.kind == ADDRESS_INET ? bind_inet(listener, error)
+								    : inherit(listener, error);
+	for (size_t i = 0; bound && i < listener->ndoors; i++)
+		if (listen(listener->doors[i].fd, BACKLOG) != 0)
+			bound = error_set(error, "cannot listen: %s", strerror(errno));
+	return bound;
+}
+
+struct listener *listener_open(const struct listen_conf *conf, struct error *error)
+{
+	struct listener *listener = memory_new(sizeof(*listener));
+	listener->conf = conf;
+	listener->name =
+		arena_printf(&listener->mem, "%s:%s", conf->codec->name, conf->address_text).ptr;
+	if (open_doors(listener, error))
+		return listener;
+	error_prefix(error, "%s: %s", conf->where, listener->name);
+	listener_close(listener);
+	return NULL;
+}
+
+/* ---- accepting ---- */
+
+struct handover {
+	struct letter letter;
+	struct conn_group *group;
+	int fd;
+};
+
+static void open_handover(struct worker *worker, struct letter *letter)
+{
+	struct handover *handover = (struct handover *)(void *)letter;
+	(void)worker;
+	conn_new(handover->group, handover->fd);
+	free(handover);
+}
+
+/* The home worker keeps the connection unless another has fewer. */
+static void give_away(struct listener *listener, int fd)
+{
+	size_t least = listener->home;
+	for (size_t i = 0; i < listener->ngroups; i++)
+		if (worker_load(listener->groups[i].worker) <
+			worker_load(listener->groups[least].worker))
+			least = i;
+	struct conn_group *group = &listener->groups[least];
+	worker_count(group->worker, 1);
+	if (least == listener->home) {
+		conn_new(group, fd);
+		return;
+	}
+	struct handover *handover = memory_new(sizeof(*handover));
+	*handover = (struct handover){.letter.open = open_handover, .group = group, .fd = fd};
+	worker_post(group->worker, &handover->letter);
+}
+
+/* Out of descriptors: the connection stays in the backlog, and we do not spin on it. */
+static void pause_door(struct door *door, int why)
+{
+	struct timeval in = {0, PAUSE_MS * 1000L};
+	unsigned held;
+	event_del(door->event);
+	event_add(door->resume, &in);
+	if (log_allowed(&door->listener->complaints, COMPLAINT_MS, &held))
+		log_error("%s: cannot accept: %s", door->listener->name, strerror(why));
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *arg)
+{
+	struct door *door = arg;
+	(void)fd;
+	(void)what;
+	event_add(door->event, NULL);
+}
+
+static void refuse(struct listener *listener, int fd)
+{
+	unsigned held;
+	close(fd);
+	if (log_allowed(&listener->complaints, COMPLAINT_MS, &held))
+		log_warn("%s: more than max_connections (%" PRIi64 "): connection closed",
+			listener->name, listener->conf->options.max_connections);
+}
+
+static void admit(struct listener *listener, int fd, bool inet)
+{
+	int64_t max = listener->conf->options.max_connections;
+	int on = 1;
+	if (max > 0 && listener_connections(listener) >= (uint64_t)max) {
+		refuse(listener, fd);
+		return;
+	}
+	if (inet) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	}
+	give_away(listener, fd);
+}
+
+static void on_accept(evutil_socket_t fd, short what, void *arg)
+{
+	struct door *door = arg;
+	struct listener *listener = door->listener;
+	struct turn *turn = worker_turn(listener->groups[listener->home].worker);
+	(void)what;
+	turn_enter(turn);
+	for (int i = 0; i < ACCEPTS; i++) {
+		struct sockaddr_storage peer = {0};
+		socklen_t length = sizeof(peer);
+		int client = accept4(
+			fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (client >= 0) {
+			admit(listener, client, peer.ss_family != AF_UNIX);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			pause_door(door, errno);
+		if (errno != ECONNABORTED && errno != EINTR)
+			break;
+	}
+	turn_leave(turn);
+}
+
+void listener_start(struct listener *listener, struct worker **workers, size_t n, size_t home)
+{
+	struct event_base *base = worker_base(workers[home]);
+	listener->home = home;
+	listener->ngroups = n;
+	listener->groups = memory_new(n * sizeof(*listener->groups));
+	for (size_t i = 0; i < n; i++) {
+		conn_group_open(&listener->groups[i], workers[i], listener->conf);
+		listener->groups[i].name = listener->name;
+	}
+	for (size_t i = 0; i < listener->ndoors; i++) {
+		struct door *door = &listener->doors[i];
+		door->event = event_new(base, door->fd, EV_READ | EV_PERSIST, on_accept, door);
+		door->resume = evtimer_new(base, on_resume, door);
+		event_add(door->event, NULL);
+	}
+	log_info("listening on %s", listener->name);
+}
+
+/* ---- the end ---- */
+
+struct drain {
+	struct letter letter;
+	struct listener *listener;
+	size_t group;
+};
+
+static void open_drain(struct worker *worker, struct letter *letter)
+{
+	struct drain *drain = (struct drain *)(void *)letter;
+	struct listener *listener = drain->listener;
+	(void)worker;
+	for (size_t i = 0; drain->group == listener->home && i < listener->ndoors; i++) {
+		event_del(listener->doors[i].event);
+		event_del(listener->doors[i].resume);
+	}
+	conn_group_drain(&listener->groups[drain->group]);
+	free(drain);
+}
+
+void listener_drain(struct listener *listener)
+{
+	for (size_t i = 0; i < listener->ngroups; i++) {
+		struct drain *drain = memory_new(sizeof(*drain));
+		*drain =
+			(struct drain){.letter.open = open_drain, .listener = listener, .group = i};
+		worker_post(listener->groups[i].worker, &drain->letter);
+	}
+}
+
+unsigned listener_connections(const struct listener *listener)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < listener->ngroups; i++)
+		n += atomic_load_explicit(&listener->groups[i].open, memory_order_relaxed);
+	return n;
+}
+
+struct str listener_summary(const struct listener *listener, struct arena *mem)
+{
+	uint64_t accepted = 0, refused = 0, broken = 0;
+	for (size_t i = 0; i < listener->ngroups; i++) {
+		accepted +=
+			atomic_load_explicit(&listener->groups[i].accepted, memory_order_relaxed);
+		refused += atomic_load_explicit(&listener->groups[i].refused, memory_order_relaxed);
+		broken += atomic_load_explicit(&listener->groups[i].broken, memory_order_relaxed);
+	}
+	return arena_printf(mem,
+		"%s: connections %u, accepted %" PRIu64 ", requests refused %" PRIu64
+		", streams broken %" PRIu64,
+		listener->name, listener_connections(listener), accepted, refused, broken);
+}
+
+/* The name may belong to a successor by now. */
+static void remove_file(struct listener *listener)
+{
+	struct stat st;
+	const char *path = listener->conf->address.path;
+	if (listener->owns_file && lstat(path, &st) == 0 && st.st_dev == listener->device &&
+		st.st_ino == listener->inode)
+		unlink(path);
+}
+
+void listener_close(struct listener *listener)
+{
+	remove_file(listener);
+	for (size_t i = 0; i < listener->ndoors; i++) {
+		if (listener->doors[i].event)
+			event_free(listener->doors[i].event);
+		if (listener->doors[i].resume)
+			event_free(listener->doors[i].resume);
+		close(listener->doors[i].fd);
+	}
+	for (size_t i = 0; i < listener->ngroups; i++)
+		conn_group_close(&listener->groups[i]);
+	free(listener->groups);
+	arena_clear(&listener->mem);
+	free(listener);
+}

@@ -1,0 +1,80 @@
+/* mapmux: the command line's first word, and the exit code. */
+#include <stdio.h>
+#include <string.h>
+
+#include "client.h"
+#include "config.h"
+#include "control.h"
+
+static int load(struct config *config, int argc, char **argv)
+{
+	struct error error;
+	if (config_load(config, argc, argv, &error))
+		return 0;
+	fprintf(stderr, "mapmux: %s\n", error.text);
+	return 1;
+}
+
+static int serve(int argc, char **argv)
+{
+	struct config config;
+	if (load(&config, argc, argv) != 0)
+		return 1;
+	log_open(config.log_level, config.log_format, config.log_to);
+	int code = control_run(&config);
+	config_free(&config);
+	return code;
+}
+
+static int check(int argc, char **argv)
+{
+	struct config config;
+	if (load(&config, argc, argv) != 0)
+		return 1;
+	config_print(&config);
+	config_free(&config);
+	return 0;
+}
+
+static int help(int argc, char **argv)
+{
+	if (config_help(argc > 0 ? argv[0] : NULL))
+		return 0;
+	fprintf(stderr, "mapmux: help: no such table type or protocol: %s\n", argv[0]);
+	return 1;
+}
+
+static int version(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	puts("mapmux " MAPMUX_VERSION);
+	return 0;
+}
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv); /* the arguments behind the name */
+} commands[] = {
+	{"serve", serve},
+	{"check", check},
+	{"query", client_main},
+	{"help", help},
+	{"--help", help},
+	{"-h", help},
+	{"version", version},
+	{"--version", version},
+};
+
+int main(int argc, char **argv)
+{
+	if (argc < 2)
+		return help(0, NULL);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 2, argv + 2);
+	if (argv[1][0] == '-')
+		return serve(argc - 1, argv + 1);
+	fprintf(stderr, "mapmux: no such command: %s (serve, check, query, help)\n", argv[1]);
+	return 1;
+}

@@ -1,0 +1,46 @@
+/* Gives back the memory that only the start needed. */
+#include "trim.h"
+
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct mapping {
+	uintptr_t from, to;
+	bool is_file;
+};
+
+/* The first line of a mapping in proc(5) smaps; the others begin with a word and a colon. */
+static bool read_head(const char *line, struct mapping *mapping)
+{
+	char rights[5];
+	unsigned long inode;
+	if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %*s %lu", &mapping->from, &mapping->to,
+		    rights, &inode) != 4)
+		return false;
+	mapping->is_file = inode != 0 && rights[1] == '-' && rights[3] == 'p';
+	return true;
+}
+
+void trim_memory(void)
+{
+	struct mapping mapping = {0};
+	char line[512];
+	malloc_trim(0);
+	FILE *maps = fopen("/proc/self/smaps", "re");
+	if (!maps)
+		return;
+	while (fgets(line, sizeof(line), maps)) {
+		unsigned long written;
+		if (read_head(line, &mapping))
+			continue;
+		/* Pages with bytes of our own, relocations say, are "Anonymous": those must stay. */
+		if (sscanf(line, "Anonymous: %lu", &written) == 1 && written == 0 &&
+			mapping.is_file)
+			madvise((void *)mapping.from, mapping.to - mapping.from, MADV_DONTNEED);
+	}
+	fclose(maps);
+}

@@ -1,0 +1,758 @@
+#!/usr/bin/env python3
+"""Measures mapmux against the floor, a bare libcurl loop and wrk; `make bench` calls it.
+
+Rates depend on the machine and the hour, so the figures that count are ratios taken within one
+round: floor, mapmux, floor, mapmux, ... and then the median of the ratios. Everything runs on
+loopback and unix sockets in a private directory that is removed at the end.
+"""
+
+import argparse
+import glob
+import http.client
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+KEYS = 1000
+TABLE = "t"
+GROUPS = ("static", "url", "churn", "memory")
+IDLE_CONNECTIONS = 10000
+
+# What one lookup may cost through a url table, and what the floor and the bare libcurl loop cost
+# on the machine on which that limit was set: it scales with them.
+URL_CPU_LIMIT = 28.0
+URL_CPU_REFERENCE = 3.0 + 20.0
+
+READS = ("read", "readv", "recvfrom", "recvmsg", "recvmmsg")
+WRITES = ("write", "writev", "sendto", "sendmsg", "sendmmsg")
+WAITS = ("epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll", "select")
+
+
+class NotRun(Exception):
+	"""A figure could not be taken; the reason is for the reader."""
+
+
+class Process:
+	"""A server that this run has started and ends by its own pid."""
+
+	def __init__(self, bench, name, argv):
+		self.name = name
+		self.argv = argv
+		self.log = os.path.join(bench.dir, "%s.%d.log" % (name, len(bench.processes)))
+		with open(self.log, "wb") as log:
+			self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log,
+				stderr=log, cwd=bench.dir)
+		bench.processes.append(self)
+
+	@property
+	def pid(self):
+		return self.popen.pid
+
+	def log_tail(self):
+		with open(self.log, encoding="utf-8", errors="replace") as log:
+			return "".join("    " + line for line in log.readlines()[-15:]).rstrip("\n")
+
+	def fail(self, what):
+		raise NotRun("%s: %s\n    command: %s\n%s"
+			% (self.name, what, " ".join(self.argv), self.log_tail()))
+
+	def wait_ready(self, address, seconds=10):
+		"""Waits until the address takes connections."""
+		end = time.monotonic() + seconds
+		while True:
+			if self.popen.poll() is not None:
+				self.fail("ended with exit code %d before it listened"
+					% self.popen.returncode)
+			try:
+				connect(address).close()
+				return
+			except OSError:
+				if time.monotonic() > end:
+					self.fail("does not listen on %s after %d s"
+						% (address, seconds))
+				time.sleep(0.02)
+
+	def stop(self):
+		if self.popen.poll() is not None:
+			return
+		self.popen.terminate()
+		try:
+			self.popen.wait(5)
+		except subprocess.TimeoutExpired:
+			self.popen.kill()
+			self.popen.wait()
+
+	def cpu_us(self):
+		"""CPU time so far, of all threads."""
+		try:
+			with open("/proc/%d/stat" % self.pid) as f:
+				fields = f.read().rpartition(")")[2].split()
+		except OSError:
+			self.fail("has ended")
+		ticks = int(fields[11]) + int(fields[12])
+		# Ticks are coarse. schedstat has nanoseconds, but not of threads that are gone.
+		total = 0
+		for task in glob.glob("/proc/%d/task/*/schedstat" % self.pid):
+			try:
+				with open(task) as f:
+					total += int(f.read().split()[0])
+			except OSError:
+				continue
+		return max(total / 1e3, (ticks - 2) * 1e6 / os.sysconf("SC_CLK_TCK"))
+
+	def rss_bytes(self):
+		try:
+			with open("/proc/%d/smaps_rollup" % self.pid) as f:
+				rss = re.search(r"^Rss:\s+(\d+) kB", f.read(), re.M)
+				return int(rss.group(1)) * 1024
+		except OSError:
+			pass
+		try:
+			with open("/proc/%d/statm" % self.pid) as f:
+				return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+		except OSError:
+			self.fail("has ended")
+
+
+def connect(address):
+	if address.startswith("unix:"):
+		s = socket.socket(socket.AF_UNIX)
+		s.settimeout(5)
+		try:
+			s.connect(address[5:])
+		except OSError:
+			s.close()
+			raise
+		return s
+	host, _, port = address.rpartition(":")
+	return socket.create_connection((host, int(port)), 5)
+
+
+def free_port():
+	with socket.socket() as s:
+		s.bind(("127.0.0.1", 0))
+		return s.getsockname()[1]
+
+
+def output_of(argv):
+	"""First line of what a program says, for the header."""
+	try:
+		done = subprocess.run(argv, capture_output=True, text=True, timeout=10)
+	except (OSError, subprocess.TimeoutExpired):
+		return "not found"
+	lines = (done.stdout or done.stderr).strip().splitlines()
+	return lines[0].strip() if lines else "?"
+
+
+def machine_cpu():
+	"""Seconds of CPU time of the whole machine since its start: used, stolen, all."""
+	with open("/proc/stat") as f:
+		fields = f.readline().split()[1:9]
+	ticks = [int(field) / os.sysconf("SC_CLK_TCK") for field in fields]
+	user, nice, system, idle, iowait, irq, softirq, steal = ticks
+	used = user + nice + system + irq + softirq
+	return used, steal, used + steal + idle + iowait
+
+
+def own_cpu():
+	"""Seconds of CPU time of this process and of all it has started and seen end."""
+	total = 0
+	for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+		usage = resource.getrusage(who)
+		total += usage.ru_utime + usage.ru_stime
+	return total
+
+
+def spread(values, digits=2):
+	"""Median and range."""
+	if min(values) == max(values):
+		return "%.*f" % (digits, values[0])
+	return "%.*f (%.*f-%.*f)" % (digits, statistics.median(values), digits, min(values),
+		digits, max(values))
+
+
+def print_table(title, head, rows):
+	print("\n" + title)
+	cells = [head] + rows
+	widths = [max(len(str(row[i])) for row in cells) for i in range(len(head))]
+	for n, row in enumerate(cells):
+		line = "  ".join(str(cell).ljust(width) if i == 0 else str(cell).rjust(width)
+			for i, (cell, width) in enumerate(zip(row, widths)))
+		print("  " + line.rstrip())
+		if n == 0:
+			print("  " + "  ".join("-" * width for width in widths))
+	sys.stdout.flush()
+
+
+class Bench:
+	def __init__(self, args):
+		self.args = args
+		self.seconds = args.seconds or (0.5 if args.quick else 2.0)
+		self.rounds = args.rounds
+		self.processes = []
+		self.verdicts = []
+		self.not_run = 0
+		self.dir = tempfile.mkdtemp(prefix="mapmux-bench-")
+		self.table_file = os.path.join(self.dir, "table")
+		with open(self.table_file, "w") as f:
+			# A dict key has a scope in front: the table knows both forms.
+			for i in range(KEYS):
+				f.write("k%d value\nshared/k%d value\n" % (i, i))
+
+	def close(self):
+		for process in reversed(self.processes):
+			process.stop()
+		shutil.rmtree(self.dir, ignore_errors=True)
+
+	# --- programs ---
+
+	def tool(self, name):
+		path = os.path.join(self.args.tools, name)
+		if not os.access(path, os.X_OK):
+			raise NotRun("%s is not built" % path)
+		return path
+
+	def socket_address(self, name):
+		return "unix:%s/%s.%d" % (self.dir, name, len(self.processes))
+
+	def start_floor(self, protocol):
+		address = self.socket_address("floor")
+		process = Process(self, "floor", [self.tool("floor"), protocol, address])
+		process.wait_ready(address)
+		return process, address
+
+	def start_mapmux(self, protocol, table_type, param):
+		if not os.access(self.args.mapmux, os.X_OK):
+			raise NotRun("%s is not built" % self.args.mapmux)
+		address = self.socket_address("mapmux")
+		process = Process(self, "mapmux", [self.args.mapmux, "serve", "--threads", "1",
+			"--listen", "%s:%s" % (protocol, address),
+			"--name", TABLE, "--type", table_type, "--param", param])
+		process.wait_ready(address)
+		return process, address
+
+	def start_static(self, protocol):
+		return self.start_mapmux(protocol, "static", "file:" + self.table_file)
+
+	def run_json(self, argv, server=None, seconds=None):
+		"""Runs a tool that prints JSON; adds the server's CPU time per answer."""
+		before = server.cpu_us() if server else 0
+		try:
+			done = subprocess.run(argv, capture_output=True, text=True,
+				timeout=(seconds or self.seconds) + 30)
+		except subprocess.TimeoutExpired:
+			raise NotRun("no end 30 s after the time: %s" % " ".join(argv)) from None
+		after = server.cpu_us() if server else 0
+		try:
+			result = json.loads(done.stdout)
+		except ValueError:
+			raise NotRun("exit code %d from: %s\n    %s" % (done.returncode,
+				" ".join(argv), done.stderr.strip())) from None
+		if result["errors"] or not result["requests"]:
+			log = server.log_tail() if server else ""
+			raise NotRun("unexpected answers, the figure is void: %s\n    %s\n%s"
+				% (" ".join(argv), done.stdout.strip(), log))
+		if server:
+			result["server_cpu"] = (after - before) / result["answers"]
+		return result
+
+	def load(self, server, protocol, address, *options, seconds=None):
+		seconds = seconds or self.seconds
+		return self.run_json([self.tool("load"), protocol, address, "--table", TABLE,
+			"--keys", str(KEYS), "--seconds", str(seconds), "--json", *options],
+			server, seconds)
+
+	# --- verdicts ---
+
+	def judge(self, ok, text):
+		self.verdicts.append(("PASS" if ok else "MISSED", text))
+
+	def judge_ratio(self, what, values, limit, least=True):
+		median = statistics.median(values)
+		self.judge(median >= limit if least else median <= limit, "%s: %s, %s %.2f"
+			% (what, spread(values), "at least" if least else "at most", limit))
+
+	def attempt(self, what, function, *args):
+		"""One thing that cannot run must not hide the others."""
+		try:
+			return function(*args)
+		except NotRun as e:
+			self.not_run += 1
+			self.verdicts.append(("NOT RUN", "%s: %s" % (what, str(e).splitlines()[0])))
+			print("\n%s did not run: %s" % (what, e), flush=True)
+			return None
+
+	# --- floor against mapmux ---
+
+	def compare(self, protocol, floor, mapmux, options):
+		"""Rounds of floor and mapmux in turn."""
+		rounds = []
+		for _ in range(self.rounds):
+			rounds.append((self.load(floor[0], protocol, floor[1], *options),
+				self.load(mapmux[0], protocol, mapmux[1], *options)))
+		return rounds
+
+	COMPARE_HEAD = ("", "floor/s", "mapmux/s", "ratio", "p99 us", "mapmux", "ratio",
+		"CPU us", "mapmux", "load busy %", "mapmux")
+
+	@staticmethod
+	def compare_row(name, rounds):
+		def median(side, field):
+			return statistics.median(r[side][field] for r in rounds)
+
+		return (name, "%.0f" % median(0, "rate"), "%.0f" % median(1, "rate"),
+			spread([m["rate"] / f["rate"] for f, m in rounds]),
+			"%.0f" % median(0, "p99_us"), "%.0f" % median(1, "p99_us"),
+			spread([m["p99_us"] / f["p99_us"] for f, m in rounds]),
+			"%.2f" % median(0, "server_cpu"), "%.2f" % median(1, "server_cpu"),
+			"%.0f" % (100 * median(0, "load_busy")),
+			"%.0f" % (100 * median(1, "load_busy")))
+
+	def compare_cases(self, title, protocol, cases):
+		"""cases: (name, options, judge or None); judge gets the rounds."""
+		floor = self.start_floor(protocol)
+		mapmux = self.start_static(protocol)
+		rows = []
+		try:
+			for name, options, judge in cases:
+				rounds = self.attempt("%s, %s" % (title, name), self.compare,
+					protocol, floor, mapmux, options)
+				if not rounds:
+					continue
+				rows.append(self.compare_row(name, rounds))
+				if judge:
+					judge(name, rounds)
+		finally:
+			floor[0].stop()
+			mapmux[0].stop()
+		if rows:
+			print_table(title, self.COMPARE_HEAD, rows)
+
+	# --- groups ---
+
+	def run_static(self):
+		def judge_shallow(name, rounds):
+			self.judge_ratio("static, %s: rate to the floor's" % name,
+				[m["rate"] / f["rate"] for f, m in rounds], 0.85)
+			self.judge_ratio("static, %s: p99 to the floor's" % name,
+				[m["p99_us"] / f["p99_us"] for f, m in rounds], 1.5, least=False)
+
+		def judge_deep(name, rounds):
+			self.judge_ratio("static, %s: rate to the floor's" % name,
+				[m["rate"] / f["rate"] for f, m in rounds], 0.40)
+
+		def conns(n, *more):
+			return ("--connections", str(n), *more)
+
+		self.attempt("static", self.compare_cases,
+			"Static table, socketmap over a unix socket, one worker", "socketmap", [
+			("1 connection", conns(1), judge_shallow),
+			("10 connections", conns(10), judge_shallow),
+			("100 connections", conns(100), judge_shallow),
+			("10 connections, depth 8", conns(10, "--depth", "8"), judge_deep),
+			("10 connections, 2,000/s", conns(10, "--rate", "2000"), None),
+		])
+		self.attempt("static, dict", self.compare_cases,
+			"Static table, dict over a unix socket, one worker (no target)", "dict", [
+			("10 connections", conns(10), None),
+			("10 connections, depth 8", conns(10, "--depth", "8"), None),
+		])
+		self.attempt("system calls", self.run_strace)
+
+	def run_strace(self):
+		rows = []
+		for protocol in ("socketmap", "dict"):
+			for name, start in (("floor", self.start_floor),
+					("mapmux", self.start_static)):
+				server, address = start(protocol)
+				try:
+					counts, answers = self.trace_load(server, protocol, address)
+				finally:
+					server.stop()
+
+				def each(names):
+					return sum(counts.get(n, 0) for n in names) / answers
+
+				known = READS + WRITES + WAITS + ("epoll_ctl",)
+				others = ["%s %d" % (n, c) for n, c in sorted(counts.items())
+					if n not in known]
+				rows.append((name + ", " + protocol, answers, "%.3f" % each(READS),
+					"%.3f" % each(WRITES), counts.get("epoll_ctl", 0),
+					"%.3f" % each(WAITS), ", ".join(others) or "none"))
+				if name == "mapmux" and protocol == "socketmap":
+					self.judge(each(READS) <= 1.01,
+						"static: reads a request: %.3f, at most 1"
+						% each(READS))
+					self.judge(each(WRITES) <= 1.01,
+						"static: writes a request: %.3f, at most 1"
+						% each(WRITES))
+					self.judge(each(["epoll_ctl"]) < 0.001,
+						"static: epoll_ctl calls in %d requests: %d, "
+						"below 1 in 1,000"
+						% (answers, counts.get("epoll_ctl", 0)))
+		print_table("System calls a request "
+			"(strace -c -f, 10 connections, depth 1, steady state)",
+			("", "requests", "read", "write", "epoll_ctl, all", "wait",
+			"other calls, all"), rows)
+
+	def trace_load(self, server, protocol, address):
+		"""Counts the calls between connecting and closing: those two are no request's."""
+		if not shutil.which("strace"):
+			raise NotRun("strace is not installed")
+		settle = 1.5
+		report = os.path.join(self.dir, "strace.%d" % server.pid)
+		load = subprocess.Popen([self.tool("load"), protocol, address, "--table", TABLE,
+			"--connections", "10", "--warmup", "0", "--seconds", "0.5",
+			"--settle", str(settle), "--json"], stdout=subprocess.PIPE, text=True)
+		begin = time.monotonic()
+		time.sleep(0.4)
+		strace = subprocess.Popen(["strace", "-c", "-f", "-o", report,
+			"-p", str(server.pid)],
+			stderr=subprocess.PIPE, text=True)
+		try:
+			line = strace.stderr.readline()
+			if "attached" not in line:
+				raise NotRun("strace cannot attach: %s" % line.strip())
+			if time.monotonic() - begin > settle - 0.1:
+				raise NotRun("strace took too long to attach")
+			time.sleep(max(0, begin + settle + 0.5 + settle / 2 - time.monotonic()))
+			strace.send_signal(signal.SIGINT)
+			strace.wait(10)
+			result = json.loads(load.communicate(timeout=20)[0])
+		finally:
+			for process in (strace, load):
+				if process.poll() is None:
+					process.kill()
+					process.wait()
+		if result["errors"]:
+			raise NotRun("unexpected answers under strace: %s" % result)
+		counts = {}
+		with open(report) as f:
+			for line in f:
+				# % time, seconds, usecs/call, calls, [errors,] syscall
+				fields = line.split()
+				if len(fields) < 5 or fields[-1] == "total":
+					continue
+				if fields[3].isdigit():
+					counts[fields[-1]] = int(fields[3])
+		return counts, result["answers"]
+
+	def start_nginx(self):
+		binary = (shutil.which("nginx")
+			or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin"))
+		if not binary:
+			raise NotRun("nginx is not installed")
+		port = free_port()
+		conf = os.path.join(self.dir, "nginx.conf")
+		with open(conf, "w") as f:
+			f.write("""daemon off;
+worker_processes 1;
+pid %(dir)s/nginx.pid;
+error_log stderr warn;
+events { worker_connections 8192; }
+http {
+	access_log off;
+	client_body_temp_path %(dir)s/nginx-body;
+	proxy_temp_path %(dir)s/nginx-proxy;
+	fastcgi_temp_path %(dir)s/nginx-fastcgi;
+	uwsgi_temp_path %(dir)s/nginx-uwsgi;
+	scgi_temp_path %(dir)s/nginx-scgi;
+	keepalive_requests 1000000000;
+	keepalive_timeout 1h;
+	server {
+		listen 127.0.0.1:%(port)d backlog=1024;
+		location /lookup/ { default_type application/json; return 200 '"value"'; }
+		location = /status { stub_status; }
+	}
+}
+""" % {"dir": self.dir, "port": port})
+		process = Process(self, "nginx",
+			[binary, "-p", self.dir, "-c", conf, "-e", "stderr"])
+		process.wait_ready("127.0.0.1:%d" % port)
+		return process, port
+
+	@staticmethod
+	def nginx_counters(connection):
+		"""Connections accepted and requests; on one kept connection: asking opens none."""
+		connection.request("GET", "/status")
+		text = connection.getresponse().read().decode()
+		match = re.search(r"^\s*(\d+) \d+ (\d+)", text, re.M)
+		if not match:
+			raise NotRun("nginx has no stub_status")
+		return int(match.group(1)), int(match.group(2))
+
+	def run_wrk(self, port, n):
+		if not shutil.which("wrk"):
+			raise NotRun("wrk is not installed")
+		# wrk takes whole seconds only.
+		done = subprocess.run(["wrk", "-t1", "-c%d" % n,
+			"-d%ds" % max(1, round(self.seconds)),
+			"http://127.0.0.1:%d/lookup/k1" % port],
+			capture_output=True, text=True, timeout=60)
+		match = re.search(r"^Requests/sec:\s+([\d.]+)", done.stdout, re.M)
+		if not match or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+			raise NotRun("wrk: %s" % (done.stdout + done.stderr).strip())
+		return float(match.group(1))
+
+	def run_url(self):
+		nginx, port = self.start_nginx()
+		url = "http://127.0.0.1:%d/lookup/{}" % port
+		floor = self.start_floor("socketmap")
+		mapmux = self.start_mapmux("socketmap", "url", url)
+		status = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+		rows = []
+		try:
+			for n in (10, 100):
+				row = self.attempt("url, %d connections" % n, self.run_url_case, n,
+					url, port, floor, mapmux, status)
+				if row:
+					rows.append(row)
+		finally:
+			status.close()
+			for process in (mapmux[0], floor[0], nginx):
+				process.stop()
+		if rows:
+			print_table("url table, socketmap over a unix socket, one worker, "
+				"nginx with one worker",
+				("", "mapmux/s", "libcurl/s", "wrk/s", "to libcurl", "to wrk",
+				"p50 us", "p99 us", "CPU us", "libcurl", "floor",
+				"new conns/1000"), rows)
+
+	def run_url_case(self, n, url, port, floor, mapmux, status):
+		connections = ("--connections", str(n))
+		rounds = []
+		opened = asked = lookups = 0
+		# The first connections to nginx are no part of the steady state.
+		self.load(mapmux[0], "socketmap", mapmux[1], *connections, seconds=0.3)
+		for _ in range(self.rounds):
+			before = self.nginx_counters(status)
+			ours = self.load(mapmux[0], "socketmap", mapmux[1], *connections)
+			after = self.nginx_counters(status)
+			opened += after[0] - before[0]
+			asked += after[1] - before[1]
+			lookups += ours["answers"]
+			curl = self.run_json([self.tool("curlloop"), url, "--in-flight", str(n),
+				"--seconds", str(self.seconds), "--keys", str(KEYS)])
+			wrk = self.run_wrk(port, n)
+			ground = self.load(floor[0], "socketmap", floor[1], *connections)
+			rounds.append((ours, curl, wrk, ground))
+		# Answers from memory must not be compared with what the others really fetch.
+		if asked < 0.99 * lookups:
+			raise NotRun("nginx saw %d requests for %d lookups: cached or coalesced, "
+				"so the figures mean nothing" % (asked, lookups))
+		to_curl = [ours["rate"] / curl["rate"] for ours, curl, _, _ in rounds]
+		to_wrk = [ours["rate"] / wrk for ours, _, wrk, _ in rounds]
+		cpu = [ours["server_cpu"] for ours, _, _, _ in rounds]
+		cpu_curl = [curl["cpu_us_per_request"] for _, curl, _, _ in rounds]
+		cpu_floor = [ground["server_cpu"] for _, _, _, ground in rounds]
+		limits = [URL_CPU_LIMIT * (c + f) / URL_CPU_REFERENCE
+			for c, f in zip(cpu_curl, cpu_floor)]
+		limit = statistics.median(limits)
+		fresh = opened * 1000 / lookups
+		what = "url, %d connections: " % n
+		self.judge_ratio(what + "rate to the bare libcurl loop's", to_curl, 0.70)
+		self.judge_ratio(what + "rate to wrk's", to_wrk, 0.25)
+		self.judge(statistics.median(c / l for c, l in zip(cpu, limits)) <= 1,
+			what + "CPU us a lookup: %s, at most %.1f here "
+			"(28 where floor and libcurl take 3 + 20; now %.1f + %.1f)"
+			% (spread(cpu, 1), limit, statistics.median(cpu_floor),
+			statistics.median(cpu_curl)))
+		self.judge(fresh < 1, what
+			+ "new connections in 1,000 lookups: %.3f, below 1" % fresh)
+		return ("%d connections" % n,
+			"%.0f" % statistics.median(r[0]["rate"] for r in rounds),
+			"%.0f" % statistics.median(r[1]["rate"] for r in rounds),
+			"%.0f" % statistics.median(r[2] for r in rounds),
+			spread(to_curl), spread(to_wrk),
+			"%.0f" % statistics.median(r[0]["p50_us"] for r in rounds),
+			"%.0f" % statistics.median(r[0]["p99_us"] for r in rounds),
+			spread(cpu, 1), spread(cpu_curl, 1), spread(cpu_floor, 1), "%.3f" % fresh)
+
+	def run_churn(self):
+		def judge(name, rounds):
+			self.judge_ratio("churn, %s: rate to the floor's" % name,
+				[m["rate"] / f["rate"] for f, m in rounds], 0.60)
+
+		options = ("--connections", "10", "--churn")
+		for protocol in ("socketmap", "dict"):
+			self.attempt("churn, " + protocol, self.compare_cases,
+				"Connect, one lookup, close: %s over a unix socket, 10 at a time"
+					% protocol,
+				protocol, [("%s, 10 at a time" % protocol, options, judge)])
+
+	def run_memory(self):
+		rows = []
+		worst = None
+		base = {}
+		for name, start in (
+				("static table", lambda: self.start_static("socketmap")),
+				("url table", lambda: self.start_mapmux("socketmap", "url",
+					"http://127.0.0.1:9/lookup/{}"))):
+			server, _ = start()
+			time.sleep(0.5)
+			base[name] = server.rss_bytes() / 1048576
+			server.stop()
+			rows.append(("mapmux, %s, without load" % name,
+				"%.2f MiB" % base[name], "", ""))
+			self.judge(base[name] <= 8,
+				"memory: %s without load: %.2f MiB of RSS, at most 8"
+				% (name, base[name]))
+		for name, start, asked in (
+				("floor", lambda: self.start_floor("socketmap"), True),
+				("mapmux", lambda: self.start_static("socketmap"), False),
+				("mapmux", lambda: self.start_static("socketmap"), True)):
+			server, address = start()
+			try:
+				each, held = self.hold_idle(server, address, asked)
+			finally:
+				server.stop()
+			rows.append(("%s, %d idle connections, %s" % (name, IDLE_CONNECTIONS,
+				"one lookup each" if asked else "nothing asked"),
+				"", "%.0f" % each, held))
+			if name == "mapmux":
+				worst = max(worst or 0, each)
+				self.judge(held == IDLE_CONNECTIONS, "memory: idle connections "
+					"held (%s) while a lookup was answered: %d of %d"
+					% ("asked once" if asked else "never asked",
+					held, IDLE_CONNECTIONS))
+		self.judge(worst <= 1024,
+			"memory: RSS of an idle connection: %.0f bytes, at most 1024 (aim: 512)"
+			% worst)
+		print_table("Memory", ("", "RSS", "bytes/connection", "held"), rows)
+
+	def hold_idle(self, server, address, asked):
+		argv = [self.tool("load"), "idle", address, "--connections", str(IDLE_CONNECTIONS),
+			"--hold", "120", "--table", TABLE]
+		if asked:
+			argv += ["--protocol", "socketmap"]
+		time.sleep(0.3)
+		before = server.rss_bytes()
+		load = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+			text=True)
+		try:
+			line = load.stdout.readline()
+			if not line:
+				raise NotRun("cannot open %d connections: %s\n%s"
+					% (IDLE_CONNECTIONS, load.stderr.read().strip(),
+					server.log_tail()))
+			# All are connected; let the server accept the last of them.
+			time.sleep(0.5)
+			after = server.rss_bytes()
+			self.load(server, "socketmap", address, seconds=0.1)
+			load.terminate()
+			lines = load.communicate(timeout=20)[0].strip().splitlines()
+			held = json.loads(lines[-1])["held"]
+		finally:
+			if load.poll() is None:
+				load.kill()
+				load.wait()
+		return (after - before) / IDLE_CONNECTIONS, held
+
+	# --- all of it ---
+
+	def print_header(self):
+		cpu = "?"
+		try:
+			with open("/proc/cpuinfo") as f:
+				match = re.search(r"^model name\s*:\s*(.+)$", f.read(), re.M)
+			cpu = match.group(1) if match else platform.machine()
+		except OSError:
+			pass
+		load = os.getloadavg()[0]
+		print("mapmux benchmark, %s" % time.strftime("%Y-%m-%d %H:%M %Z"))
+		print("  machine   %d CPUs (%s), load average %.2f before the run"
+			% (os.cpu_count(), cpu, load))
+		print("  kernel    %s %s" % (platform.system(), platform.release()))
+		print("  compiler  %s" % output_of(["cc", "--version"]))
+		libraries = ["%s %s" % (name, output_of(["pkg-config", "--modversion", name]))
+			for name in ("libcurl", "libevent_core", "libcjson", "yaml-0.1")]
+		print("  libraries %s" % ", ".join(libraries))
+		print("  peers     %s; %s" % (output_of(["nginx", "-v"]), output_of(["wrk", "-v"])))
+		here = os.path.dirname(os.path.abspath(__file__))
+		print("  source    %s" % output_of(["git", "-C", here,
+			"describe", "--always", "--dirty"]))
+		print("  rounds    %d of %.1f s each; "
+			"median (least-most) of the ratios within a round"
+			% (self.rounds, self.seconds))
+		if load > 0.5:
+			print("  WARNING   something else is running here: expect noise")
+		sys.stdout.flush()
+
+	@staticmethod
+	def print_disturbance(before, own_before):
+		"""Ratios taken while others use the machine deserve less trust: say how much."""
+		used, stolen, total = (a - b for a, b in zip(machine_cpu(), before))
+		others = max(0.0, used - (own_cpu() - own_before))
+		if not total:
+			return
+		print("\nDuring the run %.0f %% of the machine's CPU time went to other processes "
+			"and %.0f %% was stolen%s" % (100 * others / total, 100 * stolen / total,
+			": do not quote these figures" if others + stolen > 0.05 * total else ""))
+
+	def run(self, groups):
+		self.print_header()
+		before, own_before = machine_cpu(), own_cpu()
+		for group in groups:
+			self.attempt(group, getattr(self, "run_" + group))
+		for process in self.processes:
+			process.stop()
+		self.print_disturbance(before, own_before)
+		print("\nTargets")
+		for verdict, text in self.verdicts:
+			print("  %-7s %s" % (verdict, text))
+		missed = sum(verdict == "MISSED" for verdict, _ in self.verdicts)
+		print("%d passed, %d missed, %d did not run"
+			% (sum(verdict == "PASS" for verdict, _ in self.verdicts), missed,
+			self.not_run))
+		return 1 if self.not_run or (self.args.strict and missed) else 0
+
+
+def parse_args():
+	parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+	parser.add_argument("--mapmux", required=True, help="the daemon's binary")
+	parser.add_argument("--tools", required=True, help="where floor, load and curlloop are")
+	parser.add_argument("--quick", action="store_true", help="rounds of 0.5 s: a smoke test")
+	parser.add_argument("--seconds", type=float, help="length of a round (2)")
+	parser.add_argument("--rounds", type=int, default=3, help="rounds of each case (3)")
+	parser.add_argument("--only", help="groups to run, with commas: " + ",".join(GROUPS))
+	parser.add_argument("--strict", action="store_true", help="exit 1 when a figure is missed")
+	args = parser.parse_args()
+	args.mapmux = os.path.abspath(args.mapmux)
+	args.tools = os.path.abspath(args.tools)
+	groups = args.only.split(",") if args.only else list(GROUPS)
+	for group in groups:
+		if group not in GROUPS:
+			parser.error("--only: %s is none of %s" % (group, ", ".join(GROUPS)))
+	if args.rounds < 1 or (args.seconds is not None and args.seconds <= 0):
+		parser.error("--rounds and --seconds must be above 0")
+	return args, groups
+
+
+def main():
+	args, groups = parse_args()
+	# The servers inherit this; 10,000 connections do not fit the usual soft limit.
+	hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+	resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+	# So that the servers are ended when this run is.
+	signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+	bench = Bench(args)
+	try:
+		return bench.run(groups)
+	except KeyboardInterrupt:
+		return 130
+	finally:
+		bench.close()
+
+
+if __name__ == "__main__":
+	sys.exit(main())
