@@ -259,7 +259,7 @@ struct http *http_new(struct event_base *base, struct turn *turn)
 void http_free(struct http *http)
 {
 	curl_multi_cleanup(http->multi);
-	turn_drop_job(http->turn, &http->kick);
+	turn_drop_job(&http->kick);
 	evtimer_del(&http->timer);
 	for (size_t i = 0; i < http->nsocks; i++) {
 		if (http->socks[i])
