@@ -8,6 +8,7 @@
 #include "json.h"
 #include "list.h"
 #include "query.h"
+#include "table.h"
 #include "template.h"
 #include "worker.h"
 
@@ -264,7 +265,7 @@ static bool apply_rules(const struct setting_map *rules, unsigned exactness,
 {
 	for (size_t i = 0; i < rules->n; i++) {
 		unsigned first, last, exact;
-		unsigned char verdict;
+		unsigned char verdict = VERDICT_TEMP;
 		if (!find_range(rules->pairs[i].name, &first, &last, &exact, error) ||
 			!find_verdict(rules->pairs[i].value, &verdict, error))
 			return false;
