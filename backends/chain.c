@@ -1,0 +1,110 @@
+/* The chain backend: the first of several tables that knows. */
+#include <stddef.h>
+
+#include "list.h"
+#include "query.h"
+
+struct chain_conf {
+	struct table_list tables;
+};
+
+static const struct setting settings[] = {
+	{.name = "param",
+		.kind = SET_TABLES,
+		.offset = offsetof(struct chain_conf, tables),
+		.fallback = NULL,
+		.help = "names of the tables to ask, in order"},
+	{.name = NULL},
+};
+
+/* One question on its way along the chain; lives in the asker's arena. */
+struct hop {
+	struct query child;
+	struct query *parent;
+	size_t next;  /* table to ask when this one does not know */
+	unsigned ttl; /* the shortest that a table before this one gave; 0: none did */
+};
+
+static struct hop *hop_of(struct query *child)
+{
+	return (struct hop *)(void *)((char *)child - offsetof(struct hop, child));
+}
+
+static bool check(struct table_conf *table, struct error *error)
+{
+	const struct chain_conf *conf = table->conf;
+	unsigned ops = 0;
+	if (conf->tables.n == 0)
+		return error_set(
+			error, "param: names no table; allowed: names of tables, in order");
+	for (size_t i = 0; i < conf->tables.n; i++)
+		ops |= conf->tables.tables[i]->ops;
+	table->ops &= ops;
+	return true;
+}
+
+/* The next table of the chain that has the operation; NULL: none is left. */
+static struct table *next_table(struct hop *hop)
+{
+	const struct query *parent = hop->parent;
+	const struct chain_conf *conf = parent->table->conf->conf;
+	while (hop->next < conf->tables.n) {
+		const struct table_conf *member = conf->tables.tables[hop->next++];
+		if (member->ops & CAN(parent->ask->op))
+			return table_of(parent->table, member);
+	}
+	return NULL;
+}
+
+/* What rests on several answers lives as long as the shortest of them. */
+static unsigned shorter(unsigned a, unsigned b)
+{
+	if (a == 0 || b == 0)
+		return a + b;
+	return a < b ? a : b;
+}
+
+static void on_child(struct query *child)
+{
+	struct hop *hop = hop_of(child);
+	struct table *next = NULL;
+	hop->ttl = shorter(hop->ttl, child->answer.ttl);
+	/* A transaction is the affair of one table: NOTFOUND tells that it changed nothing. */
+	if (child->answer.status == ST_NOTFOUND && child->ask->op != OP_CHANGE)
+		next = next_table(hop);
+	if (next) {
+		query_start(child, next, child->ask, on_child);
+		return;
+	}
+	child->answer.ttl = hop->ttl;
+	query_finish(hop->parent, &child->answer);
+}
+
+static void start(struct query *query)
+{
+	struct hop *hop = arena_alloc(query->mem, sizeof(*hop));
+	hop->parent = query;
+	hop->child.mem = query->mem;
+	hop->child.deadline = query->deadline;
+	query->work = hop;
+	/* check() has left only operations that one of the tables has. */
+	query_start(&hop->child, next_table(hop), query->ask, on_child);
+}
+
+static void cancel(struct query *query)
+{
+	struct hop *hop = query->work;
+	query_cancel(&hop->child);
+}
+
+const struct backend backend_chain = {
+	.name = "chain",
+	.help = "the first of several tables that does not say not found",
+	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY) | CAN(OP_AUTH),
+	.can_expire = true, /* if the table that is to change can */
+	.settings = settings,
+	.conf_size = sizeof(struct chain_conf),
+	.check = check,
+	.start = start,
+	.cancel = cancel,
+};

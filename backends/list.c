@@ -1,0 +1,10 @@
+/* Every backend: one line for each. */
+#include "list.h"
+
+const struct backend *const backends[] = {
+	&backend_url,
+	&backend_static,
+	&backend_memory,
+	&backend_chain,
+	NULL,
+};

@@ -1,0 +1,9 @@
+/* The backends by name, for list.c and for tests. */
+#ifndef MAPMUX_LIST_H
+#define MAPMUX_LIST_H
+
+#include "table.h"
+
+extern const struct backend backend_url, backend_static, backend_memory, backend_chain;
+
+#endif

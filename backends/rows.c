@@ -1,0 +1,106 @@
+/* The rows of an iteration over keys at hand. Knows no table: static and memory bring the keys. */
+#include "rows.h"
+
+#include <stdlib.h>
+
+/* What one answer may weigh, so that one client cannot take the machine's memory. A listing of half
+ * a million users passes. */
+enum { MAX_BYTES = 64 << 20 };
+
+bool rows_want(const struct question *ask, struct str name)
+{
+	if (ask->flags & ITER_EXACT_KEY)
+		return str_eq(name, ask->key);
+	if (!str_starts(name, ask->key))
+		return false;
+	return (ask->flags & ITER_RECURSE) || !str_has(str_skip(name, ask->key.len), '/');
+}
+
+/* Without values there is nothing else to sort by than the name. */
+static bool sorts_by_value(const struct question *ask)
+{
+	return (ask->flags & ITER_SORT_VALUE) && !(ask->flags & ITER_NO_VALUE);
+}
+
+bool rows_add(struct rows *rows, struct str name, struct str value)
+{
+	const struct question *ask = rows->ask;
+	if (rows->n == rows->room) {
+		rows->room = rows->room ? rows->room * 2 : 16;
+		rows->found = memory_grow(rows->found, rows->room * sizeof(*rows->found));
+	}
+	if (ask->flags & ITER_NO_VALUE)
+		value = (struct str){NULL, 0};
+	rows->found[rows->n++] = (struct pair){name, value};
+	/* Only rows that come in the order asked for can be cut before all are seen. */
+	return rows->unordered || sorts_by_value(ask) || ask->max_rows == 0 ||
+	       rows->n < ask->max_rows;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct pair *left = a, *right = b;
+	return str_cmp(left->name, right->name);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const struct pair *left = a, *right = b;
+	int order = str_cmp(left->value, right->value);
+	return order ? order : str_cmp(left->name, right->name);
+}
+
+static struct str copy_to(char **at, struct str s)
+{
+	char *to = *at;
+	if (s.len > 0)
+		memcpy(to, s.ptr, s.len);
+	*at += s.len;
+	return (struct str){to, s.len};
+}
+
+/* One piece of memory for all rows, however many they are. */
+static struct pair *copy_rows(const struct pair *from, size_t n, size_t text, struct arena *mem)
+{
+	struct pair *to = arena_alloc(mem, n * sizeof(*to) + text);
+	char *at = (char *)(to + n);
+	for (size_t i = 0; i < n; i++) {
+		to[i].name = copy_to(&at, from[i].name);
+		to[i].value = copy_to(&at, from[i].value);
+	}
+	return to;
+}
+
+void rows_keep(struct rows *rows, struct arena *mem)
+{
+	const struct question *ask = rows->ask;
+	if (rows->n > 0 && (rows->unordered || sorts_by_value(ask)))
+		qsort(rows->found, rows->n, sizeof(*rows->found),
+			sorts_by_value(ask) ? by_value : by_name);
+	if (ask->max_rows > 0 && rows->n > ask->max_rows)
+		rows->n = (size_t)ask->max_rows;
+	size_t text = 0;
+	for (size_t i = 0; i < rows->n; i++)
+		text += rows->found[i].name.len + rows->found[i].value.len;
+	rows->too_large = text + rows->n * sizeof(*rows->kept) > MAX_BYTES;
+	if (!rows->too_large)
+		rows->kept = copy_rows(rows->found, rows->n, text, mem);
+	rows_drop(rows);
+}
+
+void rows_finish(const struct rows *rows, struct query *query)
+{
+	struct answer answer = {.status = ST_OK, .nrows = rows->n, .rows = rows->kept};
+	if (rows->too_large)
+		query_temp(query, "the answer is larger than %d MiB", MAX_BYTES >> 20);
+	else if (rows->n == 0)
+		query_notfound(query);
+	else
+		query_finish(query, &answer);
+}
+
+void rows_drop(struct rows *rows)
+{
+	free(rows->found);
+	rows->found = NULL;
+}
