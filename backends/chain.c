@@ -2,18 +2,19 @@
 #include <stddef.h>
 
 #include "list.h"
+#include "query.h"
 
 struct chain_conf {
 	struct table_list tables;
 };
 
 static const struct setting settings[] = {
-        {.name = "param",
-                .kind = SET_TABLES,
-                .offset = offsetof(struct chain_conf, tables),
-                .fallback = NULL,
-                .help = "names of the tables to ask, in order"},
-        {.name = NULL},
+	{.name = "param",
+		.kind = SET_TABLES,
+		.offset = offsetof(struct chain_conf, tables),
+		.fallback = NULL,
+		.help = "names of the tables to ask, in order"},
+	{.name = NULL},
 };
 
 /* One question on its way along the chain; lives in the asker's arena. */
@@ -35,7 +36,7 @@ static bool check(struct table_conf *table, struct error *error)
 	unsigned ops = 0;
 	if (conf->tables.n == 0)
 		return error_set(
-		        error, "param: names no table; allowed: names of tables, in order");
+			error, "param: names no table; allowed: names of tables, in order");
 	for (size_t i = 0; i < conf->tables.n; i++)
 		ops |= conf->tables.tables[i]->ops;
 	table->ops &= ops;
@@ -97,13 +98,13 @@ static void cancel(struct query *query)
 }
 
 const struct backend backend_chain = {
-        .name = "chain",
-        .help = "the first of several tables that does not say not found",
-        .ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY) | CAN(OP_AUTH),
-        .can_expire = true, /* if the table that is to change can */
-        .settings = settings,
-        .conf_size = sizeof(struct chain_conf),
-        .check = check,
-        .start = start,
-        .cancel = cancel,
+	.name = "chain",
+	.help = "the first of several tables that does not say not found",
+	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY) | CAN(OP_AUTH),
+	.can_expire = true, /* if the table that is to change can */
+	.settings = settings,
+	.conf_size = sizeof(struct chain_conf),
+	.check = check,
+	.start = start,
+	.cancel = cancel,
 };

@@ -2,9 +2,9 @@
 #include "list.h"
 
 const struct backend *const backends[] = {
-        &backend_url,
-        &backend_static,
-        &backend_memory,
-        &backend_chain,
-        NULL,
+	&backend_url,
+	&backend_static,
+	&backend_memory,
+	&backend_chain,
+	NULL,
 };

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "list.h"
+#include "query.h"
 #include "rows.h"
 #include "store.h"
 
@@ -11,12 +12,12 @@ struct memory_conf {
 };
 
 static const struct setting settings[] = {
-        {.name = "param",
-                .kind = SET_STR,
-                .offset = offsetof(struct memory_conf, param),
-                .fallback = "",
-                .help = "the most it may hold, 10m say; empty: 64m"},
-        {.name = NULL},
+	{.name = "param",
+		.kind = SET_STR,
+		.offset = offsetof(struct memory_conf, param),
+		.fallback = "",
+		.help = "the most it may hold, 10m say; empty: 64m"},
+	{.name = NULL},
 };
 
 /* Expired items that one question clears away; those that come later find the rest. */
@@ -35,8 +36,8 @@ static bool check(struct table_conf *table, struct error *error)
 	int64_t max;
 	if (!setting_bytes(str_of(text), &max) || max <= 0)
 		return error_set(error,
-		        "param: '%s' is no size; allowed: empty, or a size such as 64k 10m 1g",
-		        text);
+			"param: '%s' is no size; allowed: empty, or a size such as 64k 10m 1g",
+			text);
 	struct shared *shared = memory_new(sizeof(*shared));
 	pthread_mutex_init(&shared->lock, NULL);
 	store_init(&shared->store, (size_t)max);
@@ -57,7 +58,7 @@ static void drop(struct table_conf *table)
 
 /* How the store names a key: 's' KEY, or 'p' USER NUL KEY. What stands before KEY is *space long. */
 static struct str full_name(
-        const struct query *query, enum scope scope, struct str key, size_t *space)
+	const struct query *query, enum scope scope, struct str key, size_t *space)
 {
 	struct str user = query->ask->user;
 	bool priv = scope == SCOPE_PRIV;
@@ -98,7 +99,7 @@ static void iterate(struct query *query, struct shared *shared, uint64_t now)
 	for (; item && str_starts(item_name(item), prefix); item = item_next(item)) {
 		struct str name = str_skip(item_name(item), space);
 		if (item_lives(item, now) && rows_want(ask, name) &&
-		        !rows_add(&rows, name, item_value(item)))
+			!rows_add(&rows, name, item_value(item)))
 			break;
 	}
 	rows_keep(&rows, query->mem);
@@ -118,7 +119,7 @@ static void change(struct query *query, struct shared *shared, uint64_t now)
 	for (size_t i = 0; i < ask->nchanges; i++) {
 		commit.steps[i].change = &ask->changes[i];
 		commit.steps[i].name =
-		        full_name(query, ask->changes[i].scope, ask->changes[i].key, &space);
+			full_name(query, ask->changes[i].scope, ask->changes[i].key, &space);
 	}
 	commit_prepare(&commit, &shared->store);
 	pthread_mutex_lock(&shared->lock);
@@ -154,13 +155,13 @@ static void start(struct query *query)
 }
 
 const struct backend backend_memory = {
-        .name = "memory",
-        .help = "a writable dict in the process; gone when it ends",
-        .ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE),
-        .can_expire = true,
-        .settings = settings,
-        .conf_size = sizeof(struct memory_conf),
-        .check = check,
-        .drop = drop,
-        .start = start,
+	.name = "memory",
+	.help = "a writable dict in the process; gone when it ends",
+	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE),
+	.can_expire = true,
+	.settings = settings,
+	.conf_size = sizeof(struct memory_conf),
+	.check = check,
+	.drop = drop,
+	.start = start,
 };

@@ -76,7 +76,7 @@ void rows_keep(struct rows *rows, struct arena *mem)
 	const struct question *ask = rows->ask;
 	if (rows->n > 0 && (rows->unordered || sorts_by_value(ask)))
 		qsort(rows->found, rows->n, sizeof(*rows->found),
-		        sorts_by_value(ask) ? by_value : by_name);
+			sorts_by_value(ask) ? by_value : by_name);
 	if (ask->max_rows > 0 && rows->n > ask->max_rows)
 		rows->n = (size_t)ask->max_rows;
 	size_t text = 0;

@@ -11,6 +11,7 @@
 #include "rows.h"
 #include "static_map.h"
 #include "list.h"
+#include "query.h"
 
 enum { MAX_FILE = 1 << 30, QUIET_NS = 1000000000 };
 
@@ -20,17 +21,17 @@ struct static_conf {
 };
 
 static const struct setting settings[] = {
-        {.name = "param",
-                .kind = SET_STR,
-                .offset = offsetof(struct static_conf, param),
-                .fallback = "",
-                .help = "key=value ... or file:PATH (a JSON object, or lines as postmap reads)"},
-        {.name = "entries",
-                .kind = SET_MAP,
-                .offset = offsetof(struct static_conf, entries),
-                .fallback = "",
-                .help = "keys and values, in place of param"},
-        {.name = NULL},
+	{.name = "param",
+		.kind = SET_STR,
+		.offset = offsetof(struct static_conf, param),
+		.fallback = "",
+		.help = "key=value ... or file:PATH (a JSON object, or lines as postmap reads)"},
+	{.name = "entries",
+		.kind = SET_MAP,
+		.offset = offsetof(struct static_conf, entries),
+		.fallback = "",
+		.help = "keys and values, in place of param"},
+	{.name = NULL},
 };
 
 /* Is a file still the one that was seen? */
@@ -75,7 +76,7 @@ static bool is_quiet(const struct identity *file)
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	int64_t age = (int64_t)(now.tv_sec - file->changed.tv_sec) * 1000000000 +
-	              (now.tv_nsec - file->changed.tv_nsec);
+		      (now.tv_nsec - file->changed.tv_nsec);
 	return age >= QUIET_NS;
 }
 
@@ -95,7 +96,7 @@ static bool read_all(int fd, char *text, size_t size, size_t *len)
 
 /* The whole file, to be freed by the caller. */
 static bool read_file(
-        const char *path, char **text, size_t *len, struct identity *file, struct error *error)
+	const char *path, char **text, size_t *len, struct identity *file, struct error *error)
 {
 	struct stat st;
 	*text = NULL;
@@ -108,7 +109,7 @@ static bool read_file(
 		error_set(error, "%s: %s", path, strerror(errno));
 	} else if (!S_ISREG(st.st_mode) || st.st_size > MAX_FILE) {
 		ok = error_set(error, "%s: must be a regular file of at most %d MiB", path,
-		        MAX_FILE >> 20);
+			MAX_FILE >> 20);
 	} else {
 		*file = identity_of(&st);
 		*text = memory_new((size_t)st.st_size);
@@ -124,11 +125,11 @@ static bool read_file(
 
 /* A new map from the file, or NULL. */
 static struct map *load_file(const struct table_conf *table, const char *path,
-        struct identity *file, struct error *error)
+	struct identity *file, struct error *error)
 {
 	const struct table_options *options = &table->options;
 	struct json_rules rules = {.list_separator = str_of(options->list_separator),
-	        .pointer = options->value ? options->value : ""};
+		.pointer = options->value ? options->value : ""};
 	char *text = NULL;
 	size_t len = 0;
 	if (!read_file(path, &text, &len, file, error))
@@ -140,8 +141,8 @@ static struct map *load_file(const struct table_conf *table, const char *path,
 	}
 	if (map->duplicates > 0)
 		log_warn("table %s: %s:%lu: the key was there before, its first value counts "
-		         "(%zu such lines)",
-		        table->name, path, map->duplicate_line, map->duplicates);
+			 "(%zu such lines)",
+			table->name, path, map->duplicate_line, map->duplicates);
 	map_seal(map);
 	return map;
 }
@@ -179,9 +180,9 @@ static bool check(struct table_conf *table, struct error *error)
 	bool has_param = conf->param[0] != '\0', has_entries = conf->entries.n > 0;
 	if (has_param == has_entries)
 		return error_set(error, "param: %s",
-		        has_param ? "entries are given as well, only one of them is allowed"
-		                  : "nothing to answer; allowed: key=value ..., file:PATH, "
-		                    "or entries");
+			has_param ? "entries are given as well, only one of them is allowed"
+				  : "nothing to answer; allowed: key=value ..., file:PATH, "
+				    "or entries");
 	struct source *source = memory_new(sizeof(*source));
 	struct str param = str_of(conf->param), file = STR("file:");
 	if (has_entries) {
@@ -335,7 +336,7 @@ static bool own_name(const struct question *ask, const struct map_entry *entry, 
 		return true;
 	size_t suffix = ask->user.len + 1;
 	if (name->len < suffix || name->ptr[name->len - suffix] != '/' ||
-	        !str_eq(str_skip(*name, name->len - ask->user.len), ask->user))
+		!str_eq(str_skip(*name, name->len - ask->user.len), ask->user))
 		return false;
 	name->len -= suffix;
 	return true;
@@ -378,15 +379,15 @@ static void start(struct query *query)
 }
 
 const struct backend backend_static = {
-        .name = "static",
-        .help = "pairs from the configuration or a file",
-        .ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE),
-        .settings = settings,
-        .conf_size = sizeof(struct static_conf),
-        .check = check,
-        .drop = drop,
-        .refresh = refresh,
-        .open = open_table,
-        .close = close_table,
-        .start = start,
+	.name = "static",
+	.help = "pairs from the configuration or a file",
+	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE),
+	.settings = settings,
+	.conf_size = sizeof(struct static_conf),
+	.check = check,
+	.drop = drop,
+	.refresh = refresh,
+	.open = open_table,
+	.close = close_table,
+	.start = start,
 };

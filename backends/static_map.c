@@ -213,7 +213,7 @@ static bool says_something(struct str line)
 /* The next logical line, put together in place: lines that begin with white space go on with the one
  * before, blank ones and comments between them do not count. *line_no is the line it began at. */
 static bool logical_line(
-        struct reader *in, unsigned long *at, unsigned long *line_no, struct str *line)
+	struct reader *in, unsigned long *at, unsigned long *line_no, struct str *line)
 {
 	char *begin = NULL;
 	size_t len = 0;
@@ -434,7 +434,7 @@ static bool parse_object(struct reader *in)
 }
 
 bool map_parse(struct map *map, const char *path, char *text, size_t len,
-        const struct json_rules *rules, struct error *error)
+	const struct json_rules *rules, struct error *error)
 {
 	struct reader in = {map, path, {text, len}, rules, error};
 	struct str name = str_of(path), ending = STR(".json");

@@ -38,7 +38,7 @@ bool map_add(struct map *map, struct str key, struct str value);
 /* Reads a whole file that `map` takes over: a JSON object, or lines of text. The error says
  * PATH:LINE. */
 bool map_parse(struct map *map, const char *path, char *text, size_t len,
-        const struct json_rules *rules, struct error *error);
+	const struct json_rules *rules, struct error *error);
 
 /* No more keys: sorts them. */
 void map_seal(struct map *map);

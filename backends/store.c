@@ -18,9 +18,9 @@ static size_t item_bytes(const struct item *item)
 static struct item *item_new(struct str name, struct str value, uint64_t expires, unsigned height)
 {
 	struct item shape = {.expires = expires,
-	        .height = height,
-	        .name_len = (uint32_t)name.len,
-	        .value_len = (uint32_t)value.len};
+		.height = height,
+		.name_len = (uint32_t)name.len,
+		.value_len = (uint32_t)value.len};
 	struct item *item = memory_new(item_bytes(&shape));
 	*item = shape;
 	char *text = (char *)(item->next + height);
@@ -53,7 +53,7 @@ static void heap_sink(struct store *store, size_t at, struct item *item)
 {
 	for (size_t child; (child = 2 * at + 1) < store->nheap; at = child) {
 		if (child + 1 < store->nheap &&
-		        store->heap[child + 1]->expires < store->heap[child]->expires)
+			store->heap[child + 1]->expires < store->heap[child]->expires)
 			child++;
 		if (store->heap[child]->expires >= item->expires)
 			break;
@@ -187,13 +187,13 @@ void commit_prepare(struct commit *commit, struct store *store)
 		struct step *step = &commit->steps[i];
 		if (step->change->kind == CH_SET)
 			step->now = item_new(step->name, step->change->value, commit->expires,
-			        throw_height(store));
+				throw_height(store));
 	}
 }
 
 /* The item that takes the place of `old`, or NULL with *status. */
 static struct item *increment(
-        struct commit *commit, struct store *store, const struct step *step, enum status *status)
+	struct commit *commit, struct store *store, const struct step *step, enum status *status)
 {
 	int64_t n;
 	char digits[24];
@@ -213,7 +213,7 @@ static struct item *increment(
 	struct str value = {digits, (size_t)snprintf(digits, sizeof(digits), "%lld", (long long)n)};
 	/* As in Redis an increment does not make a key immortal. */
 	return item_new(step->name, value, commit->expires ? commit->expires : step->old->expires,
-	        throw_height(store));
+		throw_height(store));
 }
 
 static enum status apply_step(struct commit *commit, struct store *store, struct step *step)
@@ -248,7 +248,7 @@ enum status commit_apply(struct commit *commit, struct store *store)
 	for (size_t i = 0; i < commit->n && status == ST_OK; i++)
 		status = apply_step(commit, store, &commit->steps[i]);
 	while (status == ST_OK && store->used > store->max && store->nheap > 0 &&
-	        !item_lives(store->heap[0], commit->now))
+		!item_lives(store->heap[0], commit->now))
 		store_expire(store, commit->now, 1);
 	if (status == ST_OK && store->used > store->max) {
 		commit->why = "the table is full";

@@ -3,7 +3,7 @@
 #ifndef MAPMUX_STORE_H
 #define MAPMUX_STORE_H
 
-#include "query.h"
+#include "question.h"
 
 enum { STORE_HEIGHT = 12 }; /* with a quarter going on to each level: 16 million items */
 
