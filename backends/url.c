@@ -6,6 +6,8 @@
 
 #include "http.h"
 #include "json.h"
+#include "list.h"
+#include "query.h"
 #include "table.h"
 #include "template.h"
 #include "worker.h"
@@ -93,127 +95,127 @@ static const char *const balance_choices[] = {"first", "round-robin", NULL};
 #define AT(member) .offset = offsetof(struct url_conf, member)
 
 static const struct setting settings[] = {
-        {.name = "param",
-                .kind = SET_STR,
-                AT(param),
-                .help = "URL template, or several (upstreams) separated by white space; {} is the "
-                        "key, also {key} {user} {table} {scope} {localpart} {domain}"},
-        {.name = "status",
-                .kind = SET_MAP,
-                AT(status),
-                .fallback = "",
-                .help = "what an HTTP status means: 401, 4xx or default = ok, notfound, temp, "
-                        "perm"},
-        {.name = "headers",
-                .kind = SET_MAP,
-                AT(headers),
-                .fallback = "",
-                .help = "request headers: NAME = value"},
-        {.name = "auth_token",
-                .kind = SET_SECRET,
-                AT(auth_token),
-                .fallback = "",
-                .help = "sent behind auth_header"},
-        {.name = "auth_header",
-                .kind = SET_STR,
-                AT(auth_header),
-                .fallback = "Authorization: Bearer",
-                .help = "header for auth_token, with what stands before the token"},
-        {.name = "basic_auth",
-                .kind = SET_SECRET,
-                AT(basic_auth),
-                .fallback = "",
-                .help = "user:password"},
-        {.name = "user_agent",
-                .kind = SET_STR,
-                AT(user_agent),
-                .fallback = "mapmux/" MAPMUX_VERSION,
-                .help = "the User-Agent header"},
-        {.name = "connect_timeout",
-                .kind = SET_MSEC,
-                AT(connect_timeout),
-                .fallback = "2s",
-                .min = 1,
-                .max = 600000,
-                .help = "for name, connection and TLS; then the next upstream is tried"},
-        {.name = "ca_file",
-                .kind = SET_STR,
-                AT(ca_file),
-                .fallback = "",
-                .help = "PEM file of the authorities to trust instead of the system's"},
-        {.name = "client_cert",
-                .kind = SET_STR,
-                AT(client_cert),
-                .fallback = "",
-                .help = "PEM file of our certificate"},
-        {.name = "client_key",
-                .kind = SET_STR,
-                AT(client_key),
-                .fallback = "",
-                .help = "PEM file of its key, unless client_cert holds it"},
-        {.name = "tls_verify",
-                .kind = SET_BOOL,
-                AT(tls_verify),
-                .fallback = "yes",
-                .help = "whether the server's certificate is verified"},
-        {.name = "http2",
-                .kind = SET_BOOL,
-                AT(http2),
-                .fallback = "no",
-                .help = "HTTP/2: negotiated with https, presumed with http"},
-        {.name = "unix_socket",
-                .kind = SET_STR,
-                AT(unix_socket),
-                .fallback = "",
-                .help = "connect to this path; the URL's host is only a name then"},
-        {.name = "proxy",
-                .kind = SET_STR,
-                AT(proxy),
-                .fallback = "",
-                .help = "URL of a proxy; none is taken from the environment"},
-        {.name = "max_connections",
-                .kind = SET_INT,
-                AT(max_connections),
-                .fallback = "100",
-                .min = 1,
-                .max = 65535,
-                .help = "to the upstreams, in each worker; what is more waits"},
-        {.name = "max_body",
-                .kind = SET_BYTES,
-                AT(max_body),
-                .fallback = "1m",
-                .min = 1,
-                .max = 1 << 30,
-                .help = "the longest answer"},
-        {.name = "follow_redirects",
-                .kind = SET_BOOL,
-                AT(follow_redirects),
-                .fallback = "no",
-                .help = "follow redirects to the same scheme, host and port"},
-        {.name = "priv_suffix",
-                .kind = SET_STR,
-                AT(priv_suffix),
-                .fallback = "/{user}",
-                .help = "follows the key of a private dict key"},
-        {.name = "method",
-                .kind = SET_CHOICE,
-                AT(method),
-                .fallback = "GET",
-                .choices = method_choices,
-                .help = "POST: policy requests can be asked"},
-        {.name = "body",
-                .kind = SET_CHOICE,
-                AT(body),
-                .fallback = "form",
-                .choices = body_choices,
-                .help = "how policy attributes are posted"},
-        {.name = "balance",
-                .kind = SET_CHOICE,
-                AT(balance),
-                .fallback = "first",
-                .choices = balance_choices,
-                .help = "which upstream is asked: the first that works, or each in turn"},
-        {.name = NULL},
+	{.name = "param",
+		.kind = SET_STR,
+		AT(param),
+		.help = "URL template, or several (upstreams) separated by white space; {} is the "
+			"key, also {key} {user} {table} {scope} {localpart} {domain}"},
+	{.name = "status",
+		.kind = SET_MAP,
+		AT(status),
+		.fallback = "",
+		.help = "what an HTTP status means: 401, 4xx or default = ok, notfound, temp, "
+			"perm"},
+	{.name = "headers",
+		.kind = SET_MAP,
+		AT(headers),
+		.fallback = "",
+		.help = "request headers: NAME = value"},
+	{.name = "auth_token",
+		.kind = SET_SECRET,
+		AT(auth_token),
+		.fallback = "",
+		.help = "sent behind auth_header"},
+	{.name = "auth_header",
+		.kind = SET_STR,
+		AT(auth_header),
+		.fallback = "Authorization: Bearer",
+		.help = "header for auth_token, with what stands before the token"},
+	{.name = "basic_auth",
+		.kind = SET_SECRET,
+		AT(basic_auth),
+		.fallback = "",
+		.help = "user:password"},
+	{.name = "user_agent",
+		.kind = SET_STR,
+		AT(user_agent),
+		.fallback = "mapmux/" MAPMUX_VERSION,
+		.help = "the User-Agent header"},
+	{.name = "connect_timeout",
+		.kind = SET_MSEC,
+		AT(connect_timeout),
+		.fallback = "2s",
+		.min = 1,
+		.max = 600000,
+		.help = "for name, connection and TLS; then the next upstream is tried"},
+	{.name = "ca_file",
+		.kind = SET_STR,
+		AT(ca_file),
+		.fallback = "",
+		.help = "PEM file of the authorities to trust instead of the system's"},
+	{.name = "client_cert",
+		.kind = SET_STR,
+		AT(client_cert),
+		.fallback = "",
+		.help = "PEM file of our certificate"},
+	{.name = "client_key",
+		.kind = SET_STR,
+		AT(client_key),
+		.fallback = "",
+		.help = "PEM file of its key, unless client_cert holds it"},
+	{.name = "tls_verify",
+		.kind = SET_BOOL,
+		AT(tls_verify),
+		.fallback = "yes",
+		.help = "whether the server's certificate is verified"},
+	{.name = "http2",
+		.kind = SET_BOOL,
+		AT(http2),
+		.fallback = "no",
+		.help = "HTTP/2: negotiated with https, presumed with http"},
+	{.name = "unix_socket",
+		.kind = SET_STR,
+		AT(unix_socket),
+		.fallback = "",
+		.help = "connect to this path; the URL's host is only a name then"},
+	{.name = "proxy",
+		.kind = SET_STR,
+		AT(proxy),
+		.fallback = "",
+		.help = "URL of a proxy; none is taken from the environment"},
+	{.name = "max_connections",
+		.kind = SET_INT,
+		AT(max_connections),
+		.fallback = "100",
+		.min = 1,
+		.max = 65535,
+		.help = "to the upstreams, in each worker; what is more waits"},
+	{.name = "max_body",
+		.kind = SET_BYTES,
+		AT(max_body),
+		.fallback = "1m",
+		.min = 1,
+		.max = 1 << 30,
+		.help = "the longest answer"},
+	{.name = "follow_redirects",
+		.kind = SET_BOOL,
+		AT(follow_redirects),
+		.fallback = "no",
+		.help = "follow redirects to the same scheme, host and port"},
+	{.name = "priv_suffix",
+		.kind = SET_STR,
+		AT(priv_suffix),
+		.fallback = "/{user}",
+		.help = "follows the key of a private dict key"},
+	{.name = "method",
+		.kind = SET_CHOICE,
+		AT(method),
+		.fallback = "GET",
+		.choices = method_choices,
+		.help = "POST: policy requests can be asked"},
+	{.name = "body",
+		.kind = SET_CHOICE,
+		AT(body),
+		.fallback = "form",
+		.choices = body_choices,
+		.help = "how policy attributes are posted"},
+	{.name = "balance",
+		.kind = SET_CHOICE,
+		AT(balance),
+		.fallback = "first",
+		.choices = balance_choices,
+		.help = "which upstream is asked: the first that works, or each in turn"},
+	{.name = NULL},
 };
 
 /* ---- checking ---- */
@@ -228,12 +230,12 @@ static bool find_verdict(struct str name, unsigned char *verdict, struct error *
 		}
 	}
 	return error_set(error, "status: \"%.*s\"; allowed: ok, notfound, temp, perm",
-	        (int)name.len, name.ptr);
+		(int)name.len, name.ptr);
 }
 
 /* Which statuses a rule is about; exactness 0 is `default`, 1 a class, 2 a single one. */
 static bool find_range(
-        struct str key, unsigned *first, unsigned *last, unsigned *exact, struct error *error)
+	struct str key, unsigned *first, unsigned *last, unsigned *exact, struct error *error)
 {
 	uint64_t n;
 	*first = 0;
@@ -242,7 +244,7 @@ static bool find_range(
 	if (str_eq(key, STR("default")))
 		return true;
 	if (key.len == 3 && strncasecmp(key.ptr + 1, "xx", 2) == 0 && key.ptr[0] >= '1' &&
-	        key.ptr[0] <= '5') {
+		key.ptr[0] <= '5') {
 		*first = (unsigned)(key.ptr[0] - '0') * 100;
 		*last = *first + 99;
 		*exact = 1;
@@ -254,18 +256,18 @@ static bool find_range(
 		return true;
 	}
 	return error_set(error, "status: \"%.*s\"; allowed: a status (401), a class (4xx), default",
-	        (int)key.len, key.ptr);
+		(int)key.len, key.ptr);
 }
 
 /* The administrator's rules of one exactness. */
 static bool apply_rules(const struct setting_map *rules, unsigned exactness,
-        unsigned char *verdicts, struct error *error)
+	unsigned char *verdicts, struct error *error)
 {
 	for (size_t i = 0; i < rules->n; i++) {
 		unsigned first, last, exact;
-		unsigned char verdict;
+		unsigned char verdict = VERDICT_TEMP;
 		if (!find_range(rules->pairs[i].name, &first, &last, &exact, error) ||
-		        !find_verdict(rules->pairs[i].value, &verdict, error))
+			!find_verdict(rules->pairs[i].value, &verdict, error))
 			return false;
 		if (exact == exactness)
 			memset(verdicts + first, verdict, last - first + 1);
@@ -275,7 +277,7 @@ static bool apply_rules(const struct setting_map *rules, unsigned exactness,
 
 /* His and the built-in ones, the more exact over the less exact: `4xx: perm` leaves 404 alone. */
 static bool make_verdicts(
-        const struct setting_map *rules, unsigned char *verdicts, struct error *error)
+	const struct setting_map *rules, unsigned char *verdicts, struct error *error)
 {
 	memset(verdicts, VERDICT_TEMP, STATUS_MAX);
 	if (!apply_rules(rules, 0, verdicts, error))
@@ -295,7 +297,7 @@ static bool is_header_name(struct str name)
 	for (size_t i = 0; i < name.len; i++) {
 		char c = name.ptr[i];
 		bool letter =
-		        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+			(c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 		if (!letter && !(c && strchr("!#$%&'*+-.^_`|~", c)))
 			return false;
 	}
@@ -323,7 +325,7 @@ struct headers {
 };
 
 static bool add_header(
-        struct headers *headers, struct str name, struct str value, struct error *error)
+	struct headers *headers, struct str name, struct str value, struct error *error)
 {
 	if (!is_header_name(name))
 		return error_set(error, "\"%.*s\" is no name of a header", (int)name.len, name.ptr);
@@ -331,14 +333,14 @@ static bool add_header(
 		return error_set(error, "%.*s is set by mapmux alone", (int)name.len, name.ptr);
 	if (!is_one_line(value))
 		return error_set(error, "the value of %.*s has a control character", (int)name.len,
-		        name.ptr);
+			name.ptr);
 	headers->accept |= is_name(name, "Accept");
 	headers->authorization |= is_name(name, "Authorization");
 	headers->lines[headers->n++] =
-	        value.len > 0 ? arena_printf(headers->mem, "%.*s: %.*s", (int)name.len, name.ptr,
-	                                (int)value.len, value.ptr)
-	                                .ptr
-	                      : arena_printf(headers->mem, "%.*s;", (int)name.len, name.ptr).ptr;
+		value.len > 0 ? arena_printf(headers->mem, "%.*s: %.*s", (int)name.len, name.ptr,
+					(int)value.len, value.ptr)
+					.ptr
+			      : arena_printf(headers->mem, "%.*s;", (int)name.len, name.ptr).ptr;
 	return true;
 }
 
@@ -349,7 +351,7 @@ static bool add_token(struct headers *headers, const struct url_conf *conf, stru
 	str_cut(&scheme, ':', &name);
 	scheme = str_trim(scheme);
 	struct str value = arena_printf(headers->mem, "%.*s%s%s", (int)scheme.len, scheme.ptr,
-	        scheme.len > 0 ? " " : "", conf->auth_token);
+		scheme.len > 0 ? " " : "", conf->auth_token);
 	if (!is_one_line(value))
 		return error_set(error, "auth_token has a control character");
 	return add_header(headers, str_trim(name), value, error) ||
@@ -357,15 +359,15 @@ static bool add_token(struct headers *headers, const struct url_conf *conf, stru
 }
 
 static bool make_headers(
-        const struct url_conf *conf, struct url_shared *shared, struct error *error)
+	const struct url_conf *conf, struct url_shared *shared, struct error *error)
 {
 	struct headers headers = {
-	        .mem = &shared->mem,
-	        .lines = arena_alloc(&shared->mem, (conf->headers.n + 3) * sizeof(char *)),
+		.mem = &shared->mem,
+		.lines = arena_alloc(&shared->mem, (conf->headers.n + 3) * sizeof(char *)),
 	};
 	for (size_t i = 0; i < conf->headers.n; i++)
 		if (!add_header(&headers, conf->headers.pairs[i].name, conf->headers.pairs[i].value,
-		            error))
+			    error))
 			return error_prefix(error, "headers");
 	if (conf->auth_token[0] && conf->basic_auth[0])
 		return error_set(error, "auth_token and basic_auth: only one of them");
@@ -394,22 +396,22 @@ static bool check_file(const char *option, const char *path, struct error *error
 }
 
 static bool make_http_options(
-        const struct url_conf *conf, struct url_shared *shared, struct error *error)
+	const struct url_conf *conf, struct url_shared *shared, struct error *error)
 {
 	shared->http = (struct http_options){
-	        .user_agent = or_null(conf->user_agent),
-	        .basic_auth = or_null(conf->basic_auth),
-	        .ca_file = or_null(conf->ca_file),
-	        .client_cert = or_null(conf->client_cert),
-	        .client_key = or_null(conf->client_key),
-	        .unix_socket = or_null(conf->unix_socket),
-	        .proxy = or_null(conf->proxy),
-	        .skip_tls_verify = !conf->tls_verify,
-	        .http2 = conf->http2,
-	        .follow_redirects = conf->follow_redirects,
-	        .connect_timeout_ms = (long)conf->connect_timeout,
-	        .max_connections = (long)conf->max_connections,
-	        .max_body = (size_t)conf->max_body,
+		.user_agent = or_null(conf->user_agent),
+		.basic_auth = or_null(conf->basic_auth),
+		.ca_file = or_null(conf->ca_file),
+		.client_cert = or_null(conf->client_cert),
+		.client_key = or_null(conf->client_key),
+		.unix_socket = or_null(conf->unix_socket),
+		.proxy = or_null(conf->proxy),
+		.skip_tls_verify = !conf->tls_verify,
+		.http2 = conf->http2,
+		.follow_redirects = conf->follow_redirects,
+		.connect_timeout_ms = (long)conf->connect_timeout,
+		.max_connections = (long)conf->max_connections,
+		.max_body = (size_t)conf->max_body,
 	};
 	if (!is_one_line(str_of(conf->user_agent)))
 		return error_set(error, "user_agent: it has a control character");
@@ -420,7 +422,7 @@ static bool make_http_options(
 }
 
 static bool compile_templates(
-        const struct url_conf *conf, struct url_shared *shared, struct error *error)
+	const struct url_conf *conf, struct url_shared *shared, struct error *error)
 {
 	struct str rest = str_of(conf->param), word;
 	while (str_word(&rest, &word)) {
@@ -428,7 +430,7 @@ static bool compile_templates(
 			return error_set(error, "param: more than %d URLs", MAX_UPSTREAMS);
 		const char *text = arena_str(&shared->mem, word).ptr;
 		if (!template_compile(
-		            text, &shared->mem, &shared->upstreams[shared->nupstreams++], error))
+			    text, &shared->mem, &shared->upstreams[shared->nupstreams++], error))
 			return error_prefix(error, "param");
 	}
 	if (shared->nupstreams == 0)
@@ -457,8 +459,8 @@ static bool check(struct table_conf *table, struct error *error)
 	if (!json_pointer_valid(str_of(table->options.value)))
 		error_set(error, "value: a JSON pointer begins with '/', and ~ is written ~0");
 	else if (compile_templates(conf, shared, error) &&
-	         make_verdicts(&conf->status, shared->verdicts, error) &&
-	         make_http_options(conf, shared, error))
+		 make_verdicts(&conf->status, shared->verdicts, error) &&
+		 make_http_options(conf, shared, error))
 		return true;
 	drop(table);
 	return false;
@@ -529,12 +531,12 @@ static bool fill_url(const struct ask *ask, struct buf *url)
 	const struct url_shared *shared = shared_of(query);
 	bool priv = ask->scope == SCOPE_PRIV;
 	const struct template_values values = {
-	        .key = ask->key,
-	        .user = query->ask->user,
-	        .table = str_of(query->table->conf->name),
-	        .scope = priv ? STR("priv") : STR("shared"),
-	        .suffix = priv ? shared->suffix : NULL,
-	        .is_prefix = ask->is_prefix,
+		.key = ask->key,
+		.user = query->ask->user,
+		.table = str_of(query->table->conf->name),
+		.scope = priv ? STR("priv") : STR("shared"),
+		.suffix = priv ? shared->suffix : NULL,
+		.is_prefix = ask->is_prefix,
 	};
 	buf_reset(url);
 	if (priv && query->ask->user.len == 0)
@@ -619,10 +621,10 @@ static void warn_refused(const struct ask *ask)
 	unsigned held;
 	if (log_allowed(&shared_of(ask->query)->refused, WARN_MS, &held))
 		log_warn(
-		        "table %s: HTTP status %d of %s is taken as not found; is the token valid? "
-		        "The option status: {%d: temp} would keep the mail",
-		        ask->query->table->conf->name, ask->fetch.status, origin_of(ask),
-		        ask->fetch.status);
+			"table %s: HTTP status %d of %s is taken as not found; is the token valid? "
+			"The option status: {%d: temp} would keep the mail",
+			ask->query->table->conf->name, ask->fetch.status, origin_of(ask),
+			ask->fetch.status);
 }
 
 /* What the status says of the key. On ST_OK there is a body to read; otherwise *why. */
@@ -651,9 +653,9 @@ static struct json_rules rules_of(const struct query *query)
 {
 	const struct table_options *options = &query->table->conf->options;
 	return (struct json_rules){
-	        .form = query->ask->form,
-	        .list_separator = str_of(options->list_separator),
-	        .pointer = options->value,
+		.form = query->ask->form,
+		.list_separator = str_of(options->list_separator),
+		.pointer = options->value,
 	};
 }
 
@@ -687,12 +689,12 @@ static void note_bad_key(const struct ask *ask)
 	unsigned held;
 	if (log_wants(LOG_LEVEL_DEBUG))
 		log_event(LOG_LEVEL_DEBUG, "bad key",
-		        (struct pair[]){{STR("table"), str_of(conf->name)}, {STR("key"), ask->key}},
-		        2);
+			(struct pair[]){{STR("table"), str_of(conf->name)}, {STR("key"), ask->key}},
+			2);
 	else if (log_allowed(&shared_of(ask->query)->bad_keys, WARN_MS, &held))
 		log_info("table %s: a key that cannot stand in a URL was not asked for (and %u "
-		         "before)",
-		        conf->name, held);
+			 "before)",
+			conf->name, held);
 }
 
 /* ---- lookup ---- */
@@ -754,7 +756,7 @@ static size_t wanted_rows(const struct iteration *iteration)
 {
 	const struct question *question = iteration->list.query->ask;
 	if (question->max_rows == 0 || question->max_rows > iteration->nrows ||
-	        (question->flags & ITER_SORT_VALUE))
+		(question->flags & ITER_SORT_VALUE))
 		return iteration->nrows;
 	return (size_t)question->max_rows;
 }
@@ -766,7 +768,7 @@ static void look_up_rows(struct iteration *iteration)
 	for (unsigned i = 0; i < PARALLEL; i++) {
 		struct ask *ask = &iteration->lookups[i];
 		while (!ask->fetch.pool && iteration->next < iteration->nrows &&
-		        iteration->nfound + iteration->running < wanted) {
+			iteration->nfound + iteration->running < wanted) {
 			ask->row = iteration->next++;
 			ask->key = iteration->rows[ask->row].name;
 			if (ask_start(ask))
@@ -826,7 +828,7 @@ static void name_rows(struct iteration *iteration)
 		if (!(question->flags & ITER_RECURSE) && str_has(row.name, '/'))
 			continue;
 		row.name = arena_printf(iteration->list.query->mem, "%.*s%.*s",
-		        (int)question->key.len, question->key.ptr, (int)row.name.len, row.name.ptr);
+			(int)question->key.len, question->key.ptr, (int)row.name.len, row.name.ptr);
 		iteration->rows[n++] = row;
 	}
 	iteration->nrows = n;
@@ -845,7 +847,7 @@ static void on_list(struct ask *ask)
 		return;
 	}
 	if (status == ST_OK && !json_rows(ask->fetch.body, &rules, query->mem, &iteration->rows,
-	                               &iteration->nrows, &only_names, &why)) {
+				       &iteration->nrows, &only_names, &why)) {
 		why = arena_printf(query->mem, "%s: %s", origin_of(ask), why).ptr;
 		status = ST_TEMP;
 	}
@@ -898,10 +900,10 @@ static void fail_change(struct transaction *transaction, enum status status, con
 	bool unknown = ask->fetch.result == HTTP_BROKEN || ask->fetch.result == HTTP_TOO_LARGE;
 	bool uncertain = unknown || transaction->at > 0;
 	query_finish(ask->query, &(struct answer){
-	                                 .status = uncertain ? ST_TEMP : status,
-	                                 .uncertain = uncertain,
-	                                 .why = str_of(why),
-	                         });
+					 .status = uncertain ? ST_TEMP : status,
+					 .uncertain = uncertain,
+					 .why = str_of(why),
+				 });
 }
 
 static void on_changed(struct ask *ask)
@@ -945,7 +947,7 @@ static bool describe_change(struct ask *ask, const struct change *change)
 	case CH_ADD:
 		fetch->content_type = "application/vnd.mapmux.increment+json";
 		fetch->send =
-		        arena_printf(fetch->mem, "{\"increment\": %" PRIi64 "}", change->diff);
+			arena_printf(fetch->mem, "{\"increment\": %" PRIi64 "}", change->diff);
 		return true;
 	default:
 		fetch->content_type = "application/json";
@@ -1042,7 +1044,7 @@ static void start_policy(struct query *query)
 	ask->fetch.method = "POST";
 	ask->fetch.content_type = json ? "application/json" : "application/x-www-form-urlencoded";
 	ask->fetch.send = json ? json_object(question->attrs, question->nattrs, query->mem)
-	                       : form_body(question->attrs, question->nattrs, query->mem);
+			       : form_body(question->attrs, question->nattrs, query->mem);
 	query->work = ask;
 	if (!ask_start(ask))
 		query_perm(query, "the URL template needs a key");
@@ -1067,15 +1069,15 @@ static void start(struct query *query)
 }
 
 const struct backend backend_url = {
-        .name = "url",
-        .help = "asks an HTTP service: GET to read, POST and DELETE to write",
-        .ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY),
-        .settings = settings,
-        .conf_size = sizeof(struct url_conf),
-        .check = check,
-        .drop = drop,
-        .open = open_table,
-        .close = close_table,
-        .start = start,
-        .cancel = cancel,
+	.name = "url",
+	.help = "asks an HTTP service: GET to read, POST and DELETE to write",
+	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY),
+	.settings = settings,
+	.conf_size = sizeof(struct url_conf),
+	.check = check,
+	.drop = drop,
+	.open = open_table,
+	.close = close_table,
+	.start = start,
+	.cancel = cancel,
 };

@@ -96,7 +96,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	int bits =
-	        (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+		(what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
 	int running;
 	turn_enter(http->turn);
 	curl_multi_socket_action(http->multi, fd, bits, &running);
@@ -114,7 +114,7 @@ static void watch(struct sock *sock, int fd, short what)
 	if (!what)
 		return;
 	event_assign(
-	        &sock->event, sock->http->base, fd, (short)(what | EV_PERSIST), on_event, sock);
+		&sock->event, sock->http->base, fd, (short)(what | EV_PERSIST), on_event, sock);
 	event_add(&sock->event, NULL);
 }
 
@@ -140,7 +140,7 @@ static int on_interest(CURL *easy, curl_socket_t fd, int what, void *arg, void *
 {
 	struct sock *sock = sock_of(arg, fd);
 	short events = (short)((what & CURL_POLL_IN ? EV_READ : 0) |
-	                       (what & CURL_POLL_OUT ? EV_WRITE : 0));
+			       (what & CURL_POLL_OUT ? EV_WRITE : 0));
 	(void)easy;
 	(void)mine;
 	if (what == CURL_POLL_REMOVE) {
@@ -259,7 +259,7 @@ struct http *http_new(struct event_base *base, struct turn *turn)
 void http_free(struct http *http)
 {
 	curl_multi_cleanup(http->multi);
-	turn_drop_job(http->turn, &http->kick);
+	turn_drop_job(&http->kick);
 	evtimer_del(&http->timer);
 	for (size_t i = 0; i < http->nsocks; i++) {
 		if (http->socks[i])
@@ -477,7 +477,7 @@ static struct curl_slist *headers_with_body(struct http_pool *pool, const char *
 	for (struct curl_slist *each = pool->headers; each; each = each->next)
 		typed->headers = header_add(typed->headers, each->data);
 	typed->headers = header_add(
-	        typed->headers, arena_printf(&mem, "Content-Type: %s", content_type).ptr);
+		typed->headers, arena_printf(&mem, "Content-Type: %s", content_type).ptr);
 	typed->headers = header_add(typed->headers, "Expect:"); /* no pause for a 100 Continue */
 	arena_clear(&mem);
 	SLIST_INSERT_HEAD(&pool->typed, typed, link);
@@ -511,8 +511,8 @@ static void set_method(struct http_transfer *transfer, const struct http_fetch *
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, plain ? NULL : fetch->method);
 	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, fetch->once && !body ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
-	        body ? headers_with_body(transfer->pool, fetch->content_type)
-	             : transfer->pool->headers);
+		body ? headers_with_body(transfer->pool, fetch->content_type)
+		     : transfer->pool->headers);
 }
 
 static void set_url(struct http_transfer *transfer, const char *url)
@@ -521,7 +521,7 @@ static void set_url(struct http_transfer *transfer, const char *url)
 	if (transfer->pool->options->http2) {
 		bool tls = strncasecmp(url, "https:", 6) == 0;
 		curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION,
-		        (long)(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
+			(long)(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
 	}
 }
 
@@ -580,8 +580,8 @@ static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
 {
 	char *left = NULL, *right = NULL;
 	bool same = curl_url_get(a, part, &left, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-	            curl_url_get(b, part, &right, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-	            strcasecmp(left, right) == 0;
+		    curl_url_get(b, part, &right, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+		    strcasecmp(left, right) == 0;
 	curl_free(left);
 	curl_free(right);
 	return same;
@@ -591,9 +591,9 @@ static bool same_origin(const char *from, const char *to)
 {
 	CURLU *a = curl_url(), *b = curl_url();
 	bool same = curl_url_set(a, CURLUPART_URL, from, 0) == CURLUE_OK &&
-	            curl_url_set(b, CURLUPART_URL, to, 0) == CURLUE_OK &&
-	            same_part(a, b, CURLUPART_SCHEME) && same_part(a, b, CURLUPART_HOST) &&
-	            same_part(a, b, CURLUPART_PORT);
+		    curl_url_set(b, CURLUPART_URL, to, 0) == CURLUE_OK &&
+		    same_part(a, b, CURLUPART_SCHEME) && same_part(a, b, CURLUPART_HOST) &&
+		    same_part(a, b, CURLUPART_PORT);
 	curl_url_cleanup(a);
 	curl_url_cleanup(b);
 	return same;
@@ -649,7 +649,7 @@ static void set_result(struct http_transfer *transfer, CURLcode code)
 	if (transfer->body.overflow) {
 		fetch->result = HTTP_TOO_LARGE;
 		fetch->why =
-		        arena_printf(fetch->mem, "the reply is over %zu bytes", transfer->body.max);
+			arena_printf(fetch->mem, "the reply is over %zu bytes", transfer->body.max);
 		return;
 	}
 	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);

@@ -14,7 +14,7 @@ struct http_pool; /* one for each table and worker: handles prepared with the ta
 struct http_options {
 	const char *const *headers; /* "Name: value", NULL-terminated */
 	const char *user_agent, *basic_auth, *ca_file, *client_cert, *client_key, *unix_socket,
-	        *proxy;
+		*proxy;
 	bool skip_tls_verify, http2, follow_redirects;
 	long connect_timeout_ms;
 	long max_connections; /* in this worker; further fetches wait for their turn */

@@ -51,7 +51,7 @@ static size_t utf8_length(const char *s, const char *end)
 		if ((p[i] & 0xc0) != 0x80)
 			return 0;
 	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || /* surrogates */
-	        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+		(p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
 		return 0;
 	return n;
 }
@@ -61,7 +61,7 @@ static int hex_digit(char c)
 	return c >= '0' && c <= '9'   ? c - '0'
 	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
 	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-	                              : -1;
+				      : -1;
 }
 
 /* Four hexadecimal digits; -1: something else. */
@@ -357,7 +357,7 @@ static bool read_decimal(struct str json, struct arena *mem, struct decimal *dec
 	if (scan.at < scan.end) {
 		scan.at += 1 + (scan.at[1] == '+');
 		if (!str_i64((struct str){scan.at, (size_t)(scan.end - scan.at)}, &exponent) ||
-		        exponent > 1000000 || exponent < -1000000)
+			exponent > 1000000 || exponent < -1000000)
 			return false;
 	}
 	decimal->point += (long)exponent;
@@ -382,14 +382,14 @@ static struct str number_text(struct str json, struct arena *mem)
 		return STR("0");
 	if (point >= n && point <= 21)
 		return arena_printf(
-		        mem, "%s%.*s%.*s", sign, n, d.digits, point - n, "000000000000000000000");
+			mem, "%s%.*s%.*s", sign, n, d.digits, point - n, "000000000000000000000");
 	if (point > 0 && point < n)
 		return arena_printf(
-		        mem, "%s%.*s.%.*s", sign, point, d.digits, n - point, d.digits + point);
+			mem, "%s%.*s.%.*s", sign, point, d.digits, n - point, d.digits + point);
 	if (point <= 0 && point > -6)
 		return arena_printf(mem, "%s0.%.*s%.*s", sign, -point, "00000", n, d.digits);
 	return arena_printf(mem, "%s%c%s%.*se%+d", sign, d.digits[0], n > 1 ? "." : "", n - 1,
-	        d.digits + 1, point - 1);
+		d.digits + 1, point - 1);
 }
 
 /* ---- values ---- */
@@ -410,7 +410,7 @@ static struct str compact(struct str json, struct arena *mem)
 }
 
 static enum status scalar_value(
-        struct str json, enum form form, struct arena *mem, struct str *value, const char **why)
+	struct str json, enum form form, struct arena *mem, struct str *value, const char **why)
 {
 	switch (json.ptr[0]) {
 	case '"':
@@ -434,7 +434,7 @@ static enum status scalar_value(
 
 /* Null and false are no items, as they are no values. */
 static enum status list_value(struct str json, const struct json_rules *rules, struct arena *mem,
-        struct str *value, const char **why)
+	struct str *value, const char **why)
 {
 	struct scan scan = enter(json);
 	struct buf joined = {.max = SIZE_MAX / 2};
@@ -463,7 +463,7 @@ static enum status list_value(struct str json, const struct json_rules *rules, s
 }
 
 static enum status any_value(struct str json, const struct json_rules *rules, struct arena *mem,
-        struct str *value, const char **why)
+	struct str *value, const char **why)
 {
 	bool list = json.ptr[0] == '[', object = json.ptr[0] == '{';
 	if (!list && !object)
@@ -529,7 +529,7 @@ static bool find_nth(struct str list, struct str token, struct str *found)
 
 /* ST_NOTFOUND where there is none, as for null; ST_TEMP where there could be none. */
 static enum status follow_pointer(
-        struct str *json, const char *pointer, struct arena *mem, const char **why)
+	struct str *json, const char *pointer, struct arena *mem, const char **why)
 {
 	struct str rest = str_of(pointer), token;
 	if (rest.len > 0)
@@ -541,7 +541,7 @@ static enum status follow_pointer(
 		more = str_cut(&rest, '/', &token);
 		char first = json->ptr[0];
 		if (first == '{' ? find_named(*json, token, mem, json)
-		                 : first == '[' && find_nth(*json, token, json))
+				 : first == '[' && find_nth(*json, token, json))
 			continue;
 		if (first == '{' || first == '[' || first == 'n')
 			return ST_NOTFOUND;
@@ -555,14 +555,14 @@ bool json_pointer_valid(struct str pointer)
 {
 	for (size_t i = 0; i < pointer.len; i++)
 		if (pointer.ptr[i] == '~' &&
-		        (i + 1 == pointer.len ||
-		                (pointer.ptr[i + 1] != '0' && pointer.ptr[i + 1] != '1')))
+			(i + 1 == pointer.len ||
+				(pointer.ptr[i + 1] != '0' && pointer.ptr[i + 1] != '1')))
 			return false;
 	return pointer.len == 0 || pointer.ptr[0] == '/';
 }
 
 enum status json_value(struct str text, const struct json_rules *rules, struct arena *mem,
-        struct str *value, const char **why)
+	struct str *value, const char **why)
 {
 	struct str json;
 	*value = (struct str){"", 0};
@@ -587,7 +587,7 @@ static size_t count_members(struct str json, bool named)
 
 /* One row; *n is not stepped when it has no value. */
 static bool read_row(struct str name, struct str value, const struct json_rules *rules,
-        struct arena *mem, struct pair *row, size_t *n, const char **why)
+	struct arena *mem, struct pair *row, size_t *n, const char **why)
 {
 	*why = "a name in the answer holds a NUL or half a surrogate pair";
 	if (!string_text(name, mem, &row->name))
@@ -602,7 +602,7 @@ static bool read_row(struct str name, struct str value, const struct json_rules 
 
 /* A list is taken as it stands: `value` points at what holds the values in single answers. */
 static bool find_rows(struct str text, const struct json_rules *rules, struct arena *mem,
-        struct str *json, const char **why)
+	struct str *json, const char **why)
 {
 	*why = "the answer is not JSON";
 	if (!read_document(text, json))
@@ -616,7 +616,7 @@ static bool find_rows(struct str text, const struct json_rules *rules, struct ar
 }
 
 bool json_rows(struct str text, const struct json_rules *rules, struct arena *mem,
-        struct pair **rows, size_t *nrows, bool *only_names, const char **why)
+	struct pair **rows, size_t *nrows, bool *only_names, const char **why)
 {
 	struct str json, name, value = {"", 0};
 	*nrows = 0;

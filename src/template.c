@@ -22,13 +22,13 @@ static const struct {
 	const char *name;
 	enum kind kind;
 } placeholders[] = {
-        {"", KEY},
-        {"key", KEY},
-        {"user", USER},
-        {"table", TABLE},
-        {"scope", SCOPE},
-        {"localpart", LOCALPART},
-        {"domain", DOMAIN},
+	{"", KEY},
+	{"key", KEY},
+	{"user", USER},
+	{"table", TABLE},
+	{"scope", SCOPE},
+	{"localpart", LOCALPART},
+	{"domain", DOMAIN},
 };
 
 static const char section[] = "\xc2\xa7"; /* § in UTF-8 */
@@ -134,9 +134,9 @@ static void end_text(struct compiler *compiler)
 	if (compiler->text.len == 0)
 		return;
 	template->pieces[template->n++] = (struct piece){
-	        .kind = TEXT,
-	        .in_query = compiler->in_query,
-	        .text = arena_str(compiler->mem, buf_str(&compiler->text)),
+		.kind = TEXT,
+		.in_query = compiler->in_query,
+		.text = arena_str(compiler->mem, buf_str(&compiler->text)),
 	};
 	buf_reset(&compiler->text);
 }
@@ -151,15 +151,15 @@ static bool add_placeholder(struct compiler *compiler, struct str name)
 			return error_set(compiler->error, "the key cannot follow itself");
 		end_text(compiler);
 		template->pieces[template->n++] = (struct piece){
-		        .kind = placeholders[i].kind, .in_query = compiler->in_query};
+			.kind = placeholders[i].kind, .in_query = compiler->in_query};
 		if (!compiler->in_query)
 			buf_add_char(&compiler->skeleton, 'x');
 		return true;
 	}
 	return error_set(compiler->error,
-	        "unknown placeholder {%.*s}; there are {} {key} {user} {table} {scope} {localpart} "
-	        "{domain}, and {{ }} for braces",
-	        (int)name.len, name.ptr);
+		"unknown placeholder {%.*s}; there are {} {key} {user} {table} {scope} {localpart} "
+		"{domain}, and {{ }} for braces",
+		(int)name.len, name.ptr);
 }
 
 /* A character of the template itself: what URLs do not allow is percent-encoded. */
@@ -202,7 +202,7 @@ static bool compile_rest(struct compiler *compiler, struct str rest)
 		if (brace && !(rest.len > 1 && rest.ptr[1] == rest.ptr[0])) {
 			if (rest.ptr[0] == '}' || !str_has(rest, '}'))
 				return error_set(compiler->error,
-				        "a brace without its partner; {{ and }} are braces");
+					"a brace without its partner; {{ and }} are braces");
 			rest = str_skip(rest, 1);
 			str_cut(&rest, '}', &name);
 			if (!add_placeholder(compiler, name))
@@ -237,7 +237,7 @@ static bool check_authority(struct str authority, struct str *host_port, struct 
 		struct str rest = str_skip(host, 1);
 		if (!str_cut(&rest, ']', &host) || (rest.len > 0 && rest.ptr[0] != ':'))
 			return error_set(
-			        error, "an IPv6 address is written [ADDRESS] or [ADDRESS]:PORT");
+				error, "an IPv6 address is written [ADDRESS] or [ADDRESS]:PORT");
 		port = rest.len > 0 ? str_skip(rest, 1) : rest;
 	} else {
 		struct str rest = host;
@@ -254,8 +254,8 @@ static bool check_authority(struct str authority, struct str *host_port, struct 
 static bool compile_origin(struct compiler *compiler, struct str text, struct str *rest)
 {
 	size_t scheme = str_starts(text, STR("http://"))    ? 7
-	                : str_starts(text, STR("https://")) ? 8
-	                                                    : 0;
+			: str_starts(text, STR("https://")) ? 8
+							    : 0;
 	if (scheme == 0)
 		return error_set(compiler->error, "a URL begins with http:// or https://");
 	size_t end = scheme;
@@ -272,8 +272,8 @@ static bool compile_origin(struct compiler *compiler, struct str text, struct st
 	if (!check_authority(authority, &host_port, compiler->error))
 		return false;
 	compiler->template->origin = arena_printf(
-	        compiler->mem, "%.*s%.*s", (int)scheme, text.ptr, (int)host_port.len, host_port.ptr)
-	                                     .ptr;
+		compiler->mem, "%.*s%.*s", (int)scheme, text.ptr, (int)host_port.len, host_port.ptr)
+					     .ptr;
 	buf_add(&compiler->text, (struct str){text.ptr, end});
 	if (end == text.len || text.ptr[end] != '/')
 		buf_add_char(&compiler->text, '/');
@@ -282,21 +282,21 @@ static bool compile_origin(struct compiler *compiler, struct str text, struct st
 }
 
 static bool compile(const char *text, bool is_suffix, struct arena *mem, struct template **compiled,
-        struct error *error)
+	struct error *error)
 {
 	struct str rest = str_of(text);
 	struct compiler compiler = {
-	        .mem = mem,
-	        .error = error,
-	        .is_suffix = is_suffix,
-	        .template = arena_alloc(mem, sizeof(struct template)),
-	        .text.max = SIZE_MAX / 2,
-	        .skeleton.max = SIZE_MAX / 2,
+		.mem = mem,
+		.error = error,
+		.is_suffix = is_suffix,
+		.template = arena_alloc(mem, sizeof(struct template)),
+		.text.max = SIZE_MAX / 2,
+		.skeleton.max = SIZE_MAX / 2,
 	};
 	compiler.template->origin = "";
 	compiler.template->pieces = arena_alloc(mem, (rest.len + 2) * sizeof(struct piece));
 	bool ok = (is_suffix || compile_origin(&compiler, rest, &rest)) &&
-	          compile_rest(&compiler, rest);
+		  compile_rest(&compiler, rest);
 	buf_free(&compiler.text);
 	buf_free(&compiler.skeleton);
 	*compiled = compiler.template;
@@ -304,13 +304,13 @@ static bool compile(const char *text, bool is_suffix, struct arena *mem, struct 
 }
 
 bool template_compile(
-        const char *text, struct arena *mem, struct template **compiled, struct error *error)
+	const char *text, struct arena *mem, struct template **compiled, struct error *error)
 {
 	return compile(text, false, mem, compiled, error);
 }
 
 bool template_compile_suffix(
-        const char *text, struct arena *mem, struct template **compiled, struct error *error)
+	const char *text, struct arena *mem, struct template **compiled, struct error *error)
 {
 	return compile(text, true, mem, compiled, error);
 }
@@ -353,7 +353,7 @@ static struct str value_of(enum kind kind, const struct template_values *values)
 
 /* A value that is no key: it stays within its segment, and does not make an empty one. */
 static bool add_value(const struct piece *piece, const struct template_values *values,
-        bool in_query, struct buf *url)
+	bool in_query, struct buf *url)
 {
 	struct str value = value_of(piece->kind, values);
 	if (has_control(value) || (value.len == 0 && !in_query && !values->is_prefix))
@@ -385,7 +385,7 @@ static bool add_suffix(const struct template_values *values, bool in_query, stru
 }
 
 static bool add_piece(
-        const struct piece *piece, const struct template_values *values, struct buf *url)
+	const struct piece *piece, const struct template_values *values, struct buf *url)
 {
 	if (piece->kind == TEXT) {
 		buf_add(url, piece->text);
@@ -398,7 +398,7 @@ static bool add_piece(
 }
 
 enum template_result template_fill(
-        const struct template *compiled, const struct template_values *values, struct buf *url)
+	const struct template *compiled, const struct template_values *values, struct buf *url)
 {
 	size_t start = url->len;
 	if (!is_good_key(values))

@@ -19,11 +19,11 @@ struct template_values {
 /* Placeholders: {} § {key} {user} {table} {scope} {localpart} {domain}; {{ and }} are braces. They
  * may stand in the path and in the query. Lives in `mem`. */
 bool template_compile(
-        const char *text, struct arena *mem, struct template **compiled, struct error *error);
+	const char *text, struct arena *mem, struct template **compiled, struct error *error);
 
 /* The same for what is appended to keys: a piece of a path, without {} § {key}. */
 bool template_compile_suffix(
-        const char *text, struct arena *mem, struct template **compiled, struct error *error);
+	const char *text, struct arena *mem, struct template **compiled, struct error *error);
 
 /* scheme://host:port, for people: no user, password, path. */
 const char *template_origin(const struct template *compiled);
@@ -40,7 +40,7 @@ enum template_result {
  * user or a part of the key that is empty in the path, or has a control character; whatever would
  * make a dot segment of the path; and what makes `url` overflow. */
 enum template_result template_fill(
-        const struct template *compiled, const struct template_values *values, struct buf *url);
+	const struct template *compiled, const struct template_values *values, struct buf *url);
 
 /* Adds text with everything percent-encoded but RFC 3986 unreserved characters. */
 void template_encode(struct str text, struct buf *to);
