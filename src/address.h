@@ -11,7 +11,7 @@ struct address {
 	const char *port; /* inet: digits, 1 to 65535 */
 };
 
-/* Syntax only; asks no name service. Text is copied to `mem`. */
+/* Syntax only; asks no name service. A unix path fits into sun_path. Text is copied to `mem`. */
 bool address_parse(
 	const char *text, struct arena *mem, struct address *address, struct error *error);
 

@@ -46,7 +46,8 @@ struct config {
 bool config_load(struct config *config, int argc, char **argv, struct error *error);
 void config_free(struct config *config);
 
-/* What would run, as text on stdout, without secrets: for `mapmux check`. */
+/* What would run, as YAML on stdout, without secrets, the defaults in comments: for `mapmux check`.
+ * Where there is no secret it loads again to the same. */
 void config_print(const struct config *config);
 
 /* `mapmux help [TYPE]`: the options, or a table type's param and options; false: no such type. */

@@ -203,6 +203,7 @@ static void reply_lookup(struct session *session, const struct command *command,
 	} else if (answer->status == ST_NOTFOUND) {
 		buf_add_char(out, 'N');
 	} else if (answer->nrows == 1 || !session->many) {
+		assert(answer->rows); /* answer_obstacle() saw to it */
 		buf_add_char(out, 'O');
 		add_text(session, out, answer->rows[0].value);
 	} else {

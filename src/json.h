@@ -12,23 +12,29 @@ struct json_rules {
 };
 
 /* The document as the answer to a lookup: ST_OK with *value, ST_NOTFOUND, or ST_TEMP with *why.
- * Text goes to `mem`, or points into `text`. */
+ * Items of a list that are null or false are left out; where the pointer leads to nothing is the
+ * same as null. Text goes to `mem`, or points into `text`. */
 enum status json_value(struct str text, const struct json_rules *rules, struct arena *mem,
 	struct str *value, const char **why);
 
 /* The document as the answer to an iteration: a list of names (values are left empty and
- * *only_names is set), or an object of names and values (values as FORM_JSON shows them, unless
- * `form` says otherwise). False with *why when it is neither. */
+ * *only_names is set), or an object of names and values, those without a value left out. A document
+ * that is a list is taken whole, whatever the pointer. False with *why when it is neither. */
 bool json_rows(struct str text, const struct json_rules *rules, struct arena *mem,
 	struct pair **rows, size_t *nrows, bool *only_names, const char **why);
+
+/* Is it a pointer as RFC 6901 writes them? */
+bool json_pointer_valid(struct str pointer);
 
 /* Is it one whole JSON document? */
 bool json_valid(struct str text);
 
-/* As a JSON string, quotes included; bytes that are no UTF-8 make it fail. */
+/* As a JSON string, quotes included. False when there were bytes that are no UTF-8: they became
+ * U+FFFD. */
 bool json_quote(struct str text, struct arena *mem, struct str *quoted);
 
-/* A flat object of strings from pairs, for logs and requests. */
+/* A flat object of strings from pairs, for logs and requests; bytes that are no UTF-8 become
+ * U+FFFD. */
 struct str json_object(const struct pair *pairs, size_t n, struct arena *mem);
 
 #endif

@@ -6,7 +6,7 @@
 
 /* What went wrong, for people; the place (file, line, key) is put before it by the caller. */
 struct error {
-	char text[512];
+	char text[1024];
 };
 
 /* Always false, so that a failing function can end in `return error_set(...)`. */
@@ -16,7 +16,7 @@ bool error_set(struct error *error, const char *fmt, ...) __attribute__((format(
 bool error_prefix(struct error *error, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 enum setting_kind {
-	SET_STR,    /* const char *; "" when unset with that fallback */
+	SET_STR,    /* const char *; never NULL */
 	SET_SECRET, /* const char *; never printed; has a twin NAME_file that names a file */
 	SET_INT,    /* int64_t, within min and max */
 	SET_BOOL,   /* bool: yes, no, true, false, on, off */
@@ -42,16 +42,22 @@ struct setting {
 	const char *name;
 	enum setting_kind kind;
 	size_t offset;              /* of the member in the conf struct */
-	const char *fallback;       /* as text, through the same setter; NULL: must be given */
+	const char *fallback;       /* as text, through the same setter; NULL: must be given; "" for
+	                             * a number: -1, which means not given */
 	const char *help;           /* one line, for `mapmux help` and the manual */
-	int64_t min, max;           /* SET_INT, SET_MSEC, SET_BYTES; both 0: 0 and up */
+	int64_t min, max;           /* SET_INT, SET_MSEC, SET_BYTES; max 0: no upper limit */
 	const char *const *choices; /* SET_CHOICE: NULL-terminated */
 };
 
 /* The end of a list of settings is a NULL name. Finds the setting that `key` names; *sub is what
- * follows "NAME." for a map, *from_file is true for the _file twin of a secret. */
+ * follows "NAME." for a map, *from_file is true for the _file twin of a secret. A setting of
+ * exactly that name goes before both. */
 const struct setting *setting_find(
 	const struct setting *settings, struct str key, struct str *sub, bool *from_file);
+
+/* Writes the fallback of every setting; a required one is empty, zero or "no" until it is put. The
+ * lists of SET_TABLES are left alone. */
+void setting_fill(const struct setting *settings, void *conf, struct arena *mem);
 
 /* Reads `text` into the member of `conf`. For SET_MAP, `sub` names the entry; without one the text
  * is a list of key=value items. For SET_TABLES it fails: the loader resolves these. Text is copied
@@ -62,20 +68,23 @@ bool setting_put(const struct setting *setting, void *conf, struct arena *mem, s
 /* Adds one item of a YAML list to a SET_LIST. */
 void setting_add(const struct setting *setting, void *conf, struct arena *mem, struct str item);
 
-/* The content of a secret's file, without the line end: at most 64 KiB. */
+/* The content of a secret's file, without line ends behind it: 1 byte to 64 KiB, no NUL. */
 bool setting_read_secret(
 	const char *path, struct arena *mem, struct str *secret, struct error *error);
 
 /* Splits `key=value key="two words" ...` (see docs/static.md): separated by white space, or by a
- * comma when what follows it holds a '=' of its own. */
+ * comma when what follows it, up to the next comma or blank, holds a '=' of its own. Keys and
+ * values may stand in double quotes, where \n and \t are line break and TAB, and a backslash
+ * before anything else means that character. A key that comes twice is the caller's matter. */
 bool setting_pairs(
 	struct str text, struct arena *mem, struct setting_map *map, struct error *error);
 
-/* Parses of one value, shared with the command line. */
+/* Parses of one value, shared with the command line. A duration needs its unit, unless it is 0. */
 bool setting_msec(struct str text, int64_t *msec);
 bool setting_bytes(struct str text, int64_t *bytes);
 
-/* The member as text, for `mapmux check`; secrets are shown as "(secret)". */
+/* The member as text that setting_put() would read back, for `mapmux check`; a secret is shown as
+ * "(secret)", SET_TABLES as nothing: their names are the loader's. */
 void setting_print(
 	const struct setting *setting, const void *conf, struct arena *mem, struct str *text);
 

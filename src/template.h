@@ -3,30 +3,46 @@
 #define MAPMUX_TEMPLATE_H
 
 #include "buf.h"
-#include "question.h"
 #include "setting.h"
 
 struct template;
 
 /* What fills the placeholders. */
 struct template_values {
-	struct str key; /* with the private suffix already appended */
-	struct str user, table, scope;
+	struct str key, user, table, scope;
+	const struct template *suffix; /* follows the key wherever it stands; NULL: nothing */
+	/* The key is the beginning of keys, or there is none: it may be empty, and one '/' is between it
+	 * and the suffix. */
+	bool is_prefix;
 };
 
-/* Placeholders: {} § {key} {user} {table} {scope} {localpart} {domain}; {{ and }} are braces.
- * Lives in `mem`. */
+/* Placeholders: {} § {key} {user} {table} {scope} {localpart} {domain}; {{ and }} are braces. They
+ * may stand in the path and in the query. Lives in `mem`. */
 bool template_compile(
 	const char *text, struct arena *mem, struct template **compiled, struct error *error);
 
+/* The same for what is appended to keys: a piece of a path, without {} § {key}. */
+bool template_compile_suffix(
+	const char *text, struct arena *mem, struct template **compiled, struct error *error);
+
+/* scheme://host:port, for people: no user, password, path. */
+const char *template_origin(const struct template *compiled);
+
 enum template_result {
 	TEMPLATE_OK,
-	TEMPLATE_BAD_KEY, /* a dot segment, an empty first segment or a control character */
+	TEMPLATE_BAD_KEY, /* it cannot stand where the template puts it */
 };
 
-/* Adds the URL to `url`. In the path everything but RFC 3986 unreserved characters and '/' is
- * percent-encoded; from the first '?' on '/' is encoded as well. */
+/* Adds the URL to `url`. In the path everything but RFC 3986 unreserved characters is
+ * percent-encoded, and '/' too where it is not of the key; in the query '/' is encoded always.
+ *
+ * Bad is a key that is empty, begins with '/', has a "." or ".." segment or a control character; a
+ * user or a part of the key that is empty in the path, or has a control character; whatever would
+ * make a dot segment of the path; and what makes `url` overflow. */
 enum template_result template_fill(
 	const struct template *compiled, const struct template_values *values, struct buf *url);
+
+/* Adds text with everything percent-encoded but RFC 3986 unreserved characters. */
+void template_encode(struct str text, struct buf *to);
 
 #endif

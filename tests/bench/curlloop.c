@@ -33,10 +33,10 @@ static struct {
 	size_t keys;
 	uint64_t run_ns, warmup_ns;
 } opt = {
-        .in_flight = 10,
-        .keys = 1000,
-        .run_ns = 2 * NS_PER_S,
-        .warmup_ns = NS_PER_S / 10,
+	.in_flight = 10,
+	.keys = 1000,
+	.run_ns = 2 * NS_PER_S,
+	.warmup_ns = NS_PER_S / 10,
 };
 
 static int epfd;
@@ -137,7 +137,7 @@ static void finish_transfer(CURL *easy, CURLcode result)
 	if (result != CURLE_OK || status != 200 || t->body_len == 0) {
 		if (!errors++)
 			fprintf(stderr, "curlloop: %s, status %ld\n", curl_easy_strerror(result),
-			        status);
+				status);
 		/* A server that is gone would be asked in a tight loop. */
 		if (errors > 1000)
 			fail("curlloop: too many errors");
@@ -189,15 +189,15 @@ static void run_loop(void)
 			if (events[i].events & (EPOLLERR | EPOLLHUP))
 				what |= CURL_CSELECT_ERR;
 			check_multi(
-			        curl_multi_socket_action(multi, events[i].data.fd, what, &running),
-			        "curl_multi_socket_action");
+				curl_multi_socket_action(multi, events[i].data.fd, what, &running),
+				"curl_multi_socket_action");
 		}
 		take_finished();
 		if (timer_at && now_ns() >= timer_at) {
 			timer_at = 0;
 			check_multi(
-			        curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running),
-			        "curl_multi_socket_action");
+				curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running),
+				"curl_multi_socket_action");
 			take_finished();
 		}
 	}
@@ -234,14 +234,14 @@ static void parse_template(const char *text)
 static void parse_options(int argc, char **argv)
 {
 	static const struct option options[] = {
-	        {"in-flight", required_argument, NULL, 'n'},
-	        {"seconds", required_argument, NULL, 's'},
-	        {"warmup", required_argument, NULL, 'w'},
-	        {"keys", required_argument, NULL, 'k'},
-	        {NULL, 0, NULL, 0},
+		{"in-flight", required_argument, NULL, 'n'},
+		{"seconds", required_argument, NULL, 's'},
+		{"warmup", required_argument, NULL, 'w'},
+		{"keys", required_argument, NULL, 'k'},
+		{NULL, 0, NULL, 0},
 	};
 	static const char usage[] = "usage: curlloop URL_TEMPLATE [--in-flight N] [--seconds S] "
-	                            "[--warmup S] [--keys N]";
+				    "[--warmup S] [--keys N]";
 	int o;
 
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -299,10 +299,10 @@ int main(int argc, char **argv)
 	seconds = (double)opt.run_ns / 1e9;
 	printf("{\"requests\":%llu,\"seconds\":%.4f,\"rate\":%.1f,\"cpu_us_per_request\":%.3f,"
 	       "\"connects\":%llu,\"connects_measured\":%llu,\"answers\":%llu,\"errors\":%llu}\n",
-	        (unsigned long long)measured, seconds, seconds > 0 ? (double)measured / seconds : 0,
-	        done ? cpu / (double)done : 0, (unsigned long long)connects,
-	        (unsigned long long)measured_connects, (unsigned long long)done,
-	        (unsigned long long)errors);
+		(unsigned long long)measured, seconds, seconds > 0 ? (double)measured / seconds : 0,
+		done ? cpu / (double)done : 0, (unsigned long long)connects,
+		(unsigned long long)measured_connects, (unsigned long long)done,
+		(unsigned long long)errors);
 	for (size_t i = 0; i < opt.in_flight; i++)
 		curl_easy_cleanup(transfers[i].easy);
 	curl_multi_cleanup(multi);

@@ -86,13 +86,13 @@ static struct {
 	double rate; /* 0: closed loop */
 	bool churn, sync, json, idle;
 } opt = {
-        .table = "t",
-        .connections = 1,
-        .keys = 1000,
-        .depth = 1,
-        .run_ns = 2 * NS_PER_S,
-        .warmup_ns = NS_PER_S / 10,
-        .hold_ns = 10 * NS_PER_S,
+	.table = "t",
+	.connections = 1,
+	.keys = 1000,
+	.depth = 1,
+	.run_ns = 2 * NS_PER_S,
+	.warmup_ns = NS_PER_S / 10,
+	.hold_ns = 10 * NS_PER_S,
 };
 
 static struct {
@@ -148,7 +148,7 @@ static double latency_quantile(double q)
 		if (seen > rank) {
 			unsigned shift = i < SUB_COUNT ? 0 : (unsigned)(i >> SUB_BITS) - 1;
 			uint64_t low =
-			        i < SUB_COUNT ? i : (SUB_COUNT + (i & (SUB_COUNT - 1))) << shift;
+				i < SUB_COUNT ? i : (SUB_COUNT + (i & (SUB_COUNT - 1))) << shift;
 
 			double middle = (double)low + (double)(1ULL << shift) / 2;
 
@@ -181,7 +181,7 @@ static void build_requests(void)
 			n = snprintf(data, room, "%d:%s,", n, line);
 		} else {
 			n = snprintf(
-			        data, room, opt.sync ? "L%s%s\n" : "L%s%s\t\n", opt.prefix, key);
+				data, room, opt.sync ? "L%s%s\n" : "L%s%s\t\n", opt.prefix, key);
 		}
 		requests[i] = (struct request){.data = data, .len = (size_t)n};
 		if (requests[i].len > longest)
@@ -193,12 +193,12 @@ static void build_requests(void)
 
 		/* Major 2 minor 0 is the client that knows no async ids. */
 		hello_len = (size_t)snprintf(
-		        h, room, "H%s\t0\t\t%s\n", opt.sync ? "2\t0" : "3\t2", opt.table);
+			h, room, "H%s\t0\t\t%s\n", opt.sync ? "2\t0" : "3\t2", opt.table);
 		hello = h;
 	}
 	if (longest * opt.depth + hello_len > sizeof(outbuf))
 		fail("--depth %u with keys this long is more than %d bytes in flight", opt.depth,
-		        MAX_IN_FLIGHT_BYTES);
+			MAX_IN_FLIGHT_BYTES);
 }
 
 static void drop_conn(struct conn *c)
@@ -458,8 +458,8 @@ static unsigned read_answers(struct conn *c, uint64_t *now)
 	len += (size_t)n;
 	while (used < len) {
 		ssize_t took = opt.protocol == SOCKETMAP
-		                       ? take_socketmap(c, inbuf + used, len - used, *now)
-		                       : take_dict(c, inbuf + used, len - used, *now);
+				       ? take_socketmap(c, inbuf + used, len - used, *now)
+				       : take_dict(c, inbuf + used, len - used, *now);
 
 		if (took == 0 && len - used <= MAX_ANSWER)
 			break;
@@ -664,31 +664,31 @@ static void print_result(double seconds, double cpu, double busy)
 	if (!opt.json) {
 		printf("%.0f requests/s: %llu in %.2f s, p50 %.1f us, p99 %.1f us, p99.9 %.1f us, "
 		       "max %.1f us; here %.2f us of CPU per request, %.0f %% busy\n",
-		        rate, (unsigned long long)stats.measured, seconds, latency_quantile(0.5),
-		        latency_quantile(0.99), latency_quantile(0.999), (double)stats.max_ns / 1e3,
-		        answers ? cpu / (double)answers : 0, busy * 100);
+			rate, (unsigned long long)stats.measured, seconds, latency_quantile(0.5),
+			latency_quantile(0.99), latency_quantile(0.999), (double)stats.max_ns / 1e3,
+			answers ? cpu / (double)answers : 0, busy * 100);
 		for (int i = 0; i < ST_COUNT; i++)
 			if (stats.answers[i])
 				printf("%s %llu  ", status_names[i],
-				        (unsigned long long)stats.answers[i]);
+					(unsigned long long)stats.answers[i]);
 		printf("lost %llu  unsent %llu  closed by the server %llu  failed connects %llu\n",
-		        (unsigned long long)stats.lost, (unsigned long long)stats.unsent,
-		        (unsigned long long)stats.closed, (unsigned long long)stats.connect_errors);
+			(unsigned long long)stats.lost, (unsigned long long)stats.unsent,
+			(unsigned long long)stats.closed, (unsigned long long)stats.connect_errors);
 		return;
 	}
 	printf("{\"requests\":%llu,\"seconds\":%.4f,\"rate\":%.1f,\"mean_us\":%.3f,"
 	       "\"p50_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f,\"max_us\":%.3f",
-	        (unsigned long long)stats.measured, seconds, rate, mean, latency_quantile(0.5),
-	        latency_quantile(0.99), latency_quantile(0.999), (double)stats.max_ns / 1e3);
+		(unsigned long long)stats.measured, seconds, rate, mean, latency_quantile(0.5),
+		latency_quantile(0.99), latency_quantile(0.999), (double)stats.max_ns / 1e3);
 	for (int i = 0; i < ST_COUNT; i++)
 		printf(",\"%s\":%llu", status_names[i], (unsigned long long)stats.answers[i]);
 	printf(",\"lost\":%llu,\"unsent\":%llu,\"closed\":%llu,\"connect_errors\":%llu,"
 	       "\"connects\":%llu,\"answers\":%llu,\"load_cpu_us\":%.0f,\"load_busy\":%.4f,"
 	       "\"errors\":%llu}\n",
-	        (unsigned long long)stats.lost, (unsigned long long)stats.unsent,
-	        (unsigned long long)stats.closed, (unsigned long long)stats.connect_errors,
-	        (unsigned long long)stats.connects, (unsigned long long)answers, cpu, busy,
-	        (unsigned long long)count_unexpected());
+		(unsigned long long)stats.lost, (unsigned long long)stats.unsent,
+		(unsigned long long)stats.closed, (unsigned long long)stats.connect_errors,
+		(unsigned long long)stats.connects, (unsigned long long)answers, cpu, busy,
+		(unsigned long long)count_unexpected());
 }
 
 static int run_load(void)
@@ -749,7 +749,7 @@ static int run_idle(bool ask)
 			read_answers(c, &now);
 	}
 	printf("{\"open\":%zu,\"errors\":%llu}\n", live_conns,
-	        (unsigned long long)count_unexpected());
+		(unsigned long long)count_unexpected());
 	fflush(stdout);
 	if (!hold_ended)
 		sleep_ns(opt.hold_ns);
@@ -757,7 +757,7 @@ static int run_idle(bool ask)
 		char byte;
 
 		if (conns[i].fd >= 0 && recv(conns[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
-		        errno == EAGAIN)
+			errno == EAGAIN)
 			held++;
 	}
 	printf("{\"held\":%zu,\"errors\":%llu}\n", held, (unsigned long long)count_unexpected());
@@ -765,26 +765,26 @@ static int run_idle(bool ask)
 }
 
 static const char usage[] =
-        "usage: load socketmap|dict ENDPOINT [OPTIONS]\n"
-        "       load idle ENDPOINT --connections N --hold SECONDS [--protocol P] [OPTIONS]\n"
-        "ENDPOINT: unix:PATH, HOST:PORT or inet:HOST:PORT\n"
-        "  --table T         the table, or the dict's name (t)\n"
-        "  --connections N   how many (1)\n"
-        "  --depth D         requests in flight on each (1)\n"
-        "  --seconds S       time to measure (2)\n"
-        "  --warmup S        time before it, not measured (0.1)\n"
-        "  --keys N          ask for k0 to k(N-1) in turn (1000)\n"
-        "  --key K           ask for K only\n"
-        "  --prefix P        put before each key (socketmap: nothing, dict: shared/)\n"
-        "  --churn           connect, one lookup, close; N at a time\n"
-        "  --rate R          R requests a second, latency from the time each was due\n"
-        "  --expect STATUS   ok, notfound, temp or perm (ok): any other answer is an error\n"
-        "  --sync            dict: be a client that knows no async answers (H2 0)\n"
-        "  --settle S        wait so long between connecting and asking, and before closing\n"
-        "  --hold S          idle: keep the connections so long, or until SIGTERM (10)\n"
-        "  --protocol P      idle: ask once on each connection, with socketmap or dict\n"
-        "  --json            print one JSON object\n"
-        "Exit code: 0 all answers as expected, 1 not, 2 could not run.\n";
+	"usage: load socketmap|dict ENDPOINT [OPTIONS]\n"
+	"       load idle ENDPOINT --connections N --hold SECONDS [--protocol P] [OPTIONS]\n"
+	"ENDPOINT: unix:PATH, HOST:PORT or inet:HOST:PORT\n"
+	"  --table T         the table, or the dict's name (t)\n"
+	"  --connections N   how many (1)\n"
+	"  --depth D         requests in flight on each (1)\n"
+	"  --seconds S       time to measure (2)\n"
+	"  --warmup S        time before it, not measured (0.1)\n"
+	"  --keys N          ask for k0 to k(N-1) in turn (1000)\n"
+	"  --key K           ask for K only\n"
+	"  --prefix P        put before each key (socketmap: nothing, dict: shared/)\n"
+	"  --churn           connect, one lookup, close; N at a time\n"
+	"  --rate R          R requests a second, latency from the time each was due\n"
+	"  --expect STATUS   ok, notfound, temp or perm (ok): any other answer is an error\n"
+	"  --sync            dict: be a client that knows no async answers (H2 0)\n"
+	"  --settle S        wait so long between connecting and asking, and before closing\n"
+	"  --hold S          idle: keep the connections so long, or until SIGTERM (10)\n"
+	"  --protocol P      idle: ask once on each connection, with socketmap or dict\n"
+	"  --json            print one JSON object\n"
+	"Exit code: 0 all answers as expected, 1 not, 2 could not run.\n";
 
 static uint64_t parse_seconds(const char *what, const char *text)
 {
@@ -838,23 +838,23 @@ static bool parse_options(int argc, char **argv)
 		O_JSON,
 	};
 	static const struct option options[] = {
-	        {"table", required_argument, NULL, O_TABLE},
-	        {"connections", required_argument, NULL, O_CONNECTIONS},
-	        {"depth", required_argument, NULL, O_DEPTH},
-	        {"seconds", required_argument, NULL, O_SECONDS},
-	        {"warmup", required_argument, NULL, O_WARMUP},
-	        {"keys", required_argument, NULL, O_KEYS},
-	        {"key", required_argument, NULL, O_KEY},
-	        {"prefix", required_argument, NULL, O_PREFIX},
-	        {"churn", no_argument, NULL, O_CHURN},
-	        {"rate", required_argument, NULL, O_RATE},
-	        {"expect", required_argument, NULL, O_EXPECT},
-	        {"sync", no_argument, NULL, O_SYNC},
-	        {"settle", required_argument, NULL, O_SETTLE},
-	        {"hold", required_argument, NULL, O_HOLD},
-	        {"protocol", required_argument, NULL, O_PROTOCOL},
-	        {"json", no_argument, NULL, O_JSON},
-	        {NULL, 0, NULL, 0},
+		{"table", required_argument, NULL, O_TABLE},
+		{"connections", required_argument, NULL, O_CONNECTIONS},
+		{"depth", required_argument, NULL, O_DEPTH},
+		{"seconds", required_argument, NULL, O_SECONDS},
+		{"warmup", required_argument, NULL, O_WARMUP},
+		{"keys", required_argument, NULL, O_KEYS},
+		{"key", required_argument, NULL, O_KEY},
+		{"prefix", required_argument, NULL, O_PREFIX},
+		{"churn", no_argument, NULL, O_CHURN},
+		{"rate", required_argument, NULL, O_RATE},
+		{"expect", required_argument, NULL, O_EXPECT},
+		{"sync", no_argument, NULL, O_SYNC},
+		{"settle", required_argument, NULL, O_SETTLE},
+		{"hold", required_argument, NULL, O_HOLD},
+		{"protocol", required_argument, NULL, O_PROTOCOL},
+		{"json", no_argument, NULL, O_JSON},
+		{NULL, 0, NULL, 0},
 	};
 	bool ask = false;
 	int o;
@@ -866,7 +866,7 @@ static bool parse_options(int argc, char **argv)
 			break;
 		case O_CONNECTIONS:
 			opt.connections =
-			        (size_t)parse_number("--connections", optarg, 1, MAX_CONNS);
+				(size_t)parse_number("--connections", optarg, 1, MAX_CONNS);
 			break;
 		case O_DEPTH:
 			opt.depth = (unsigned)parse_number("--depth", optarg, 1, 4096);
@@ -951,9 +951,9 @@ int main(int argc, char **argv)
 	named = alloc_zeroed(opt.connections * opt.depth, sizeof(*named));
 	for (size_t i = 0; i < opt.connections; i++)
 		conns[i] = (struct conn){
-		        .fd = -1,
-		        .sent = sent + i * opt.depth,
-		        .named = named + i * opt.depth,
+			.fd = -1,
+			.sent = sent + i * opt.depth,
+			.named = named + i * opt.depth,
 		};
 	return opt.idle ? run_idle(ask) : run_load();
 }

@@ -1,0 +1,301 @@
+/* The tables of a draft: types, settings, who asks whom, and the order that follows from it. */
+#include "config_parts.h"
+
+#include <string.h>
+
+enum { DOVECOT_WAITS_MS = 30000 };
+
+/* What makes a table. */
+struct table_head {
+	const char *name, *type;
+};
+
+static const struct setting table_head_settings[] = {
+	{.name = "name",
+		.offset = offsetof(struct table_head, name),
+		.help = "what clients and other tables call it"},
+	{.name = "type", .offset = offsetof(struct table_head, type), .help = "what serves it"},
+	{0},
+};
+
+/* A table on its way into the configuration. */
+struct node {
+	struct section *section;
+	struct table_head head;
+	const struct backend *backend;
+	struct table_options options;
+	void *conf;
+	struct edge *edges;    /* by setting */
+	struct node *asked_by; /* while it is on the path that is walked */
+	enum { NODE_NEW, NODE_ON_PATH, NODE_PLACED } state;
+	struct table_conf *table; /* its place in the configuration, when it has one */
+};
+
+/* One SET_TABLES setting of a node. */
+struct edge {
+	const struct setting *setting;
+	const struct entry *entry;
+	struct node **to;
+	size_t n;
+	struct edge *next;
+};
+
+struct loader {
+	struct config *config;
+	struct draft *draft;
+	struct node *nodes;
+	size_t n;
+	struct error *error;
+};
+
+/* -- one table -- */
+
+static bool find_backend(struct loader *loader, struct node *node)
+{
+	struct draft *draft = loader->draft;
+	struct choices choices = {.mem = &draft->mem};
+	struct str type = {0};
+	bool given = section_find(node->section, "type");
+	if (given && !section_text(draft, node->section, "type", &type, loader->error))
+		return false;
+	node->backend = given ? backend_find(type) : NULL;
+	if (node->backend)
+		return true;
+	choices.wanted = type;
+	for (const struct backend *const *b = backends; *b; b++)
+		choices_add(&choices, (*b)->name);
+	const char *place = section_place(draft, node->section, "type");
+	if (given)
+		return fail_at(loader->error, place, "there is no type \"%s\"; %s", type.ptr,
+			choices_print(&choices));
+	const struct entry *name = section_find(node->section, "name");
+	return fail_at(loader->error, place, "is missing for the table \"%s\"; %s",
+		name && name->text.ptr ? name->text.ptr : "", choices_print(&choices));
+}
+
+/* Protocols end the name at a blank, a TAB or a line end. */
+static bool check_name(struct loader *loader, const struct node *node)
+{
+	const char *place = section_place(loader->draft, node->section, "name");
+	const char *name = node->head.name;
+	if (*name == '\0')
+		return fail_at(loader->error, place,
+			"is empty; allowed: any text without white "
+			"space and control characters");
+	for (const char *c = name; *c; c++)
+		if ((unsigned char)*c <= ' ' || *c == 0x7F)
+			return fail_at(loader->error, place,
+				"\"%s\" holds white space or a control character; allowed: any "
+				"text without these",
+				name);
+	for (const struct node *other = loader->nodes; other < node; other++)
+		if (strcmp(other->head.name, name) == 0)
+			return fail_at(loader->error, place,
+				"there is a table \"%s\" already (%s); allowed: once", name,
+				other->section->where);
+	return true;
+}
+
+static bool read_node(struct loader *loader, struct node *node)
+{
+	struct arena *mem = &loader->config->mem;
+	struct draft *draft = loader->draft;
+	if (!find_backend(loader, node))
+		return false;
+	node->conf = arena_alloc(mem, node->backend->conf_size);
+	struct target targets[] = {{table_head_settings, &node->head},
+		{node->backend->settings, node->conf}, {table_settings, &node->options}};
+	for (int i = 0; i < 3; i++)
+		if (targets[i].settings)
+			setting_fill(targets[i].settings, targets[i].conf, mem);
+	if (!section_apply(draft, node->section, targets, 3, NULL, mem, loader->error) ||
+		!check_name(loader, node))
+		return false;
+	if (node->options.timeout > DOVECOT_WAITS_MS)
+		log_warn("%s: a timeout above 30s: Dovecot gives up before the table does",
+			section_place(draft, node->section, "timeout"));
+	return true;
+}
+
+/* -- who asks whom -- */
+
+static struct node *find_node(struct loader *loader, struct str name)
+{
+	for (size_t i = 0; i < loader->n; i++)
+		if (str_eq(name, str_of(loader->nodes[i].head.name)))
+			return &loader->nodes[i];
+	return NULL;
+}
+
+static bool add_target(struct loader *loader, struct edge *edge, struct str name)
+{
+	struct choices choices = {.mem = &loader->draft->mem, .wanted = name};
+	struct node *to = find_node(loader, name);
+	if (to) {
+		edge->to[edge->n++] = to;
+		return true;
+	}
+	for (size_t i = 0; i < loader->n; i++)
+		choices_add(&choices, loader->nodes[i].head.name);
+	return fail_at(loader->error, edge->entry->place, "there is no table \"%.*s\"; %s",
+		(int)name.len, name.ptr, choices_print(&choices));
+}
+
+static bool read_edge(struct loader *loader, struct edge *edge)
+{
+	const struct entry *entry = edge->entry;
+	struct str rest = entry->text, word;
+	/* Each name takes a byte at least and a blank. */
+	edge->to = arena_alloc(
+		&loader->draft->mem, (entry->nitems + rest.len / 2 + 1) * sizeof(*edge->to));
+	for (size_t i = 0; i < entry->nitems; i++)
+		if (!add_target(loader, edge, entry->items[i]))
+			return false;
+	while (str_word(&rest, &word))
+		if (!add_target(loader, edge, word))
+			return false;
+	if (edge->n == 0 && !edge->setting->fallback)
+		return fail_at(loader->error, entry->place, "names no table; allowed: one or more");
+	return true;
+}
+
+static bool read_edges(struct loader *loader, struct node *node)
+{
+	for (const struct setting *s = node->backend->settings; s && s->name; s++) {
+		const struct entry *entry =
+			s->kind == SET_TABLES ? section_find(node->section, s->name) : NULL;
+		if (!entry)
+			continue;
+		struct edge *edge = arena_alloc(&loader->draft->mem, sizeof(*edge));
+		*edge = (struct edge){.setting = s, .entry = entry, .next = node->edges};
+		node->edges = edge;
+		if (!read_edge(loader, edge))
+			return false;
+	}
+	return true;
+}
+
+/* -- the order -- */
+
+/* `from` asks `to`, which is on the path from itself to `from`. */
+static bool circle(struct loader *loader, struct node *from, struct node *to, const char *place)
+{
+	struct str path = str_of(to->head.name);
+	for (struct node *node = from; node != to; node = node->asked_by)
+		path = arena_printf(&loader->draft->mem, "%s -> %s", node->head.name, path.ptr);
+	return fail_at(loader->error, place,
+		"tables ask one another in a circle: %s -> %s; allowed: none that leads back",
+		to->head.name, path.ptr);
+}
+
+/* Places what the node asks, then the node. */
+static bool place_node(struct loader *loader, struct node *node)
+{
+	node->state = NODE_ON_PATH;
+	for (struct edge *edge = node->edges; edge; edge = edge->next)
+		for (size_t i = 0; i < edge->n; i++) {
+			struct node *to = edge->to[i];
+			if (to->state == NODE_ON_PATH)
+				return circle(loader, node, to, edge->entry->place);
+			if (to->state == NODE_PLACED)
+				continue;
+			to->asked_by = node;
+			if (!place_node(loader, to))
+				return false;
+		}
+	node->state = NODE_PLACED;
+	node->table = &loader->config->tables[loader->config->ntables++];
+	return true;
+}
+
+static void fill_table(struct config *config, struct node *node)
+{
+	struct table_conf *table = node->table;
+	table->name = node->head.name;
+	table->backend = node->backend;
+	table->ops = node->backend->ops;
+	table->index = (unsigned)(table - config->tables);
+	table->options = node->options;
+	table->conf = node->conf;
+	table->where = arena_str(&config->mem, str_of(node->section->where)).ptr;
+	for (struct edge *edge = node->edges; edge; edge = edge->next) {
+		struct table_list *list =
+			(struct table_list *)((char *)node->conf + edge->setting->offset);
+		list->tables = arena_alloc(&config->mem, edge->n * sizeof(*list->tables));
+		list->n = edge->n;
+		for (size_t i = 0; i < edge->n; i++)
+			list->tables[i] = edge->to[i]->table;
+	}
+}
+
+/* -- the backends' word -- */
+
+/* A message that begins with a key of the table gets that key's place. */
+static bool check_failed(struct loader *loader, const struct node *node)
+{
+	struct error *error = loader->error;
+	struct str rest = str_of(error->text), key;
+	bool cut = str_cut(&rest, ':', &key);
+	const struct entry *entry;
+	STAILQ_FOREACH (entry, &node->section->entries, link)
+		if (cut && str_eq(entry->key, key)) {
+			struct error plain = *error;
+			return fail_at(error, entry->place, "%s",
+				plain.text + key.len + 1 + strspn(plain.text + key.len + 1, " "));
+		}
+	return error_prefix(error, "%s: table %s", node->section->where, node->head.name);
+}
+
+static struct node *node_of(struct loader *loader, const struct table_conf *table)
+{
+	struct node *node = loader->nodes;
+	while (node->table != table)
+		node++;
+	return node;
+}
+
+/* config->ntables counts those that were checked: what a failure has to drop. */
+static bool check_all(struct loader *loader)
+{
+	struct config *config = loader->config;
+	size_t n = config->ntables;
+	for (config->ntables = 0; config->ntables < n; config->ntables++) {
+		struct table_conf *table = &config->tables[config->ntables];
+		if (table->backend->check && !table->backend->check(table, loader->error))
+			return check_failed(loader, node_of(loader, table));
+	}
+	return true;
+}
+
+static bool load(struct loader *loader)
+{
+	struct config *config = loader->config;
+	for (size_t i = 0; i < loader->n; i++)
+		if (!read_node(loader, &loader->nodes[i]))
+			return false;
+	for (size_t i = 0; i < loader->n; i++)
+		if (!read_edges(loader, &loader->nodes[i]))
+			return false;
+	config->tables = arena_alloc(&config->mem, loader->n * sizeof(*config->tables));
+	for (size_t i = 0; i < loader->n; i++)
+		if (loader->nodes[i].state == NODE_NEW && !place_node(loader, &loader->nodes[i])) {
+			config->ntables = 0; /* nothing was checked, nothing is to be dropped */
+			return false;
+		}
+	for (size_t i = 0; i < loader->n; i++)
+		fill_table(config, &loader->nodes[i]);
+	return check_all(loader);
+}
+
+bool tables_load(struct config *config, struct draft *draft, struct error *error)
+{
+	struct loader loader = {.config = config, .draft = draft, .error = error};
+	struct section *section;
+	STAILQ_FOREACH (section, &draft->tables, link)
+		loader.n++;
+	loader.nodes = arena_alloc(&draft->mem, loader.n * sizeof(*loader.nodes));
+	size_t i = 0;
+	STAILQ_FOREACH (section, &draft->tables, link)
+		loader.nodes[i++].section = section;
+	return load(&loader);
+}
