@@ -52,7 +52,7 @@ static char *take(struct arena *arena, size_t n)
 {
 	if (n > SIZE_MAX / 2)
 		or_die(NULL);
-	n = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+	n = n > 0 ? (n + ALIGN - 1) & ~(size_t)(ALIGN - 1) : ALIGN; /* nothing has an address too */
 	if ((size_t)(arena->end - arena->at) < n)
 		add_chunk(arena, n);
 	char *p = arena->at;
