@@ -1,5 +1,6 @@
 """What every helper needs: private directories, free ports, programs, waiting."""
 
+import atexit
 import os
 import random
 import shutil
@@ -14,7 +15,6 @@ import unittest
 PATIENCE = 20.0         # seconds until a thing that should happen soon counts as not happening
 SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
-_reserved = []          # one abstract socket for each port: kept until this process ends
 _daemons = []           # those started and not yet forgotten: their logs explain a failure
 
 
@@ -83,7 +83,7 @@ def free_port():
         except OSError:
             guard.close()
             continue
-        _reserved.append(guard)
+        atexit.register(guard.close)    # reserved until this process ends
         return port
     raise AssertionError("no free port")
 
