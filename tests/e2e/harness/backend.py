@@ -48,16 +48,17 @@ class Reply:
     """What to answer.
 
     delay: seconds before the answer; gate: an Event to wait for; cut: close after so many bytes
-    of the body; raw: these bytes instead of HTTP, then close; stream: an endless chunk; hangup:
-    close without an answer.
+    of the body; raw: these bytes instead of HTTP, then close; stream: a chunk sent for ever, with a
+    pause of so many seconds after each; hangup: close without an answer.
     """
 
     def __init__(self, body=b"", status=200, *, headers=(), content_type="application/json",
-                 delay=0, gate=None, cut=None, raw=None, stream=None, hangup=False):
+                 delay=0, gate=None, cut=None, raw=None, stream=None, pause=0,
+                 hangup=False):
         self.body = body.encode() if isinstance(body, str) else body
         self.status, self.headers, self.content_type = status, headers, content_type
         self.delay, self.gate, self.cut, self.raw = delay, gate, cut, raw
-        self.stream, self.hangup = stream, hangup
+        self.stream, self.pause, self.hangup = stream, pause, hangup
 
 
 def as_json(value, status=200, **kwargs):
@@ -218,6 +219,7 @@ class Backend:
             sock.sendall(top)
             while alive.is_set():       # ends by an OSError when the client has had enough
                 sock.sendall(b"%x\r\n%b\r\n" % (len(reply.stream), reply.stream))
+                time.sleep(reply.pause)
             return False
         if reply.cut is not None:
             sock.sendall(top + reply.body[:reply.cut])

@@ -144,6 +144,11 @@ class Served(Mapmux):
             return client.lookup(key, user)
 
 
+def url(name, param, **options):
+    """A url table."""
+    return {"name": name, "type": "url", "param": param, **options}
+
+
 def serve(case, tables, protocols=("socketmap", "dict"), **settings):
     """A running mapmux with these tables, on a unix socket for each protocol."""
     return Served(case, tables, protocols, **settings)
