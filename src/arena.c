@@ -52,6 +52,8 @@ static char *take(struct arena *arena, size_t n)
 {
 	if (n > SIZE_MAX / 2)
 		or_die(NULL);
+	if (n == 0)
+		n = 1; /* an address of its own, never NULL */
 	n = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
 	if ((size_t)(arena->end - arena->at) < n)
 		add_chunk(arena, n);

@@ -135,7 +135,7 @@ static bool load_globals(struct config *config, struct draft *draft, struct erro
 	setting_fill(global_settings, config, &config->mem);
 	STAILQ_FOREACH (section, &draft->globals, link) {
 		if (!section_apply(
-			    draft, section, &target, 1, "listeners, tables", &config->mem, error))
+			    draft, section, &target, 1, "listeners tables", &config->mem, error))
 			return false;
 		/* The last one to say it is the one to blame. */
 		if (section_find(section, "user"))

@@ -124,9 +124,10 @@ static bool put_list(const struct apply *apply, const struct setting *setting,
 		return true;
 	if (setting->kind == SET_STR && strcmp(setting->name, "param") == 0)
 		return put_joined(apply, setting, target, entry);
+	bool map = setting->kind == SET_MAP && str_eq(entry->key, str_of(setting->name));
 	if (setting->kind != SET_LIST)
 		return fail_at(apply->error, entry->place, "is a list; allowed: a single value%s",
-			setting->kind == SET_MAP ? " or a map" : "");
+			map ? " or a map" : "");
 	for (size_t i = 0; i < entry->nitems; i++)
 		setting_add(setting, target->conf, apply->mem, entry->items[i]);
 	return true;

@@ -1,5 +1,6 @@
 /* `mapmux help`: the options, and what a table type or a protocol can be told. All of it comes from
  * the lists and schemas that the loader reads by. */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "config_parts.h"
@@ -147,6 +148,10 @@ static void help_protocol(const struct codec *codec)
 	puts("\nKeys:");
 	print_settings(codec->settings);
 	print_settings(listen_settings);
+	if (codec->idle_timeout > 0)
+		printf("        default: %" PRId64 "s\n", codec->idle_timeout / 1000);
+	else
+		puts("        default: 0");
 	print_kinds();
 }
 

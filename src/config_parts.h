@@ -74,7 +74,7 @@ struct target {
 
 /* Puts every entry of a section into the first target that knows its key. An unknown key, a value
  * that its setting refuses and a required key that is missing are errors; `extra` are further keys
- * for their messages, or NULL. SET_TABLES are checked for their kind and left to tables_load(). */
+ * for their messages, with blanks between them, or NULL. SET_TABLES are checked for their kind and left to tables_load(). */
 bool section_apply(struct draft *draft, const struct section *section, const struct target *targets,
 	size_t ntargets, const char *extra, struct arena *mem, struct error *error);
 

@@ -50,6 +50,20 @@ struct loader {
 
 /* -- one table -- */
 
+/* How a message calls a table that is not whole. */
+static const char *title_of(struct loader *loader, const struct section *section)
+{
+	const struct entry *first = STAILQ_FIRST(&section->entries);
+	const struct entry *name = section_find(section, "name");
+	if (name && name->kind == ENTRY_TEXT)
+		return arena_printf(&loader->draft->mem, "the table \"%s\"", name->text.ptr).ptr;
+	if (!first || first->kind != ENTRY_TEXT)
+		return "a table without a name";
+	return arena_printf(&loader->draft->mem, "the table that begins with %s \"%s\"",
+		first->key.ptr, first->text.ptr)
+		.ptr;
+}
+
 static bool find_backend(struct loader *loader, struct node *node)
 {
 	struct draft *draft = loader->draft;
@@ -68,9 +82,8 @@ static bool find_backend(struct loader *loader, struct node *node)
 	if (given)
 		return fail_at(loader->error, place, "there is no type \"%s\"; %s", type.ptr,
 			choices_print(&choices));
-	const struct entry *name = section_find(node->section, "name");
-	return fail_at(loader->error, place, "is missing for the table \"%s\"; %s",
-		name && name->text.ptr ? name->text.ptr : "", choices_print(&choices));
+	return fail_at(loader->error, place, "is missing for %s; %s",
+		title_of(loader, node->section), choices_print(&choices));
 }
 
 /* Protocols end the name at a blank, a TAB or a line end. */
@@ -112,7 +125,7 @@ static bool read_node(struct loader *loader, struct node *node)
 		!check_name(loader, node))
 		return false;
 	if (node->options.timeout > DOVECOT_WAITS_MS)
-		log_warn("%s: a timeout above 30s: Dovecot gives up before the table does",
+		log_warn("%s: is above 30s: Dovecot gives up before the table does",
 			section_place(draft, node->section, "timeout"));
 	return true;
 }
@@ -233,17 +246,18 @@ static void fill_table(struct config *config, struct node *node)
 /* A message that begins with a key of the table gets that key's place. */
 static bool check_failed(struct loader *loader, const struct node *node)
 {
-	struct error *error = loader->error;
-	struct str rest = str_of(error->text), key;
-	bool cut = str_cut(&rest, ':', &key);
-	const struct entry *entry;
-	STAILQ_FOREACH (entry, &node->section->entries, link)
-		if (cut && str_eq(entry->key, key)) {
-			struct error plain = *error;
-			return fail_at(error, entry->place, "%s",
-				plain.text + key.len + 1 + strspn(plain.text + key.len + 1, " "));
-		}
-	return error_prefix(error, "%s: table %s", node->section->where, node->head.name);
+	struct error plain = *loader->error;
+	struct str rest = str_of(plain.text), key, sub;
+	bool cut = str_cut(&rest, ':', &key), from_file;
+	const struct setting *settings = node->backend->settings;
+	bool known = (settings && setting_find(settings, key, &sub, &from_file)) ||
+		     setting_find(table_settings, key, &sub, &from_file);
+	if (!cut || !known)
+		return error_prefix(
+			loader->error, "%s: table %s", node->section->where, node->head.name);
+	const char *name = arena_str(&loader->draft->mem, key).ptr;
+	return fail_at(loader->error, section_place(loader->draft, node->section, name), "%s",
+		str_trim(rest).ptr);
 }
 
 static struct node *node_of(struct loader *loader, const struct table_conf *table)

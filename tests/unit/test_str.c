@@ -1,0 +1,120 @@
+/* Byte slices: every function at its edges. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "str.h"
+
+static void assert_str(struct str s, const char *want)
+{
+	assert_int_equal(s.len, strlen(want));
+	assert_memory_equal(s.ptr, want, s.len);
+}
+
+static void makes_views(void **state)
+{
+	(void)state;
+	assert_str(str_of("abc"), "abc");
+	assert_int_equal(str_of(NULL).len, 0);
+	assert_str(STR("ab"), "ab");
+	assert_str(str_skip(STR("abc"), 2), "c");
+	assert_int_equal(str_skip((struct str){0}, 0).len, 0);
+}
+
+static void compares(void **state)
+{
+	(void)state;
+	assert_true(str_eq(STR("ab"), str_of("ab")));
+	assert_false(str_eq(STR("ab"), STR("abc")));
+	assert_true(str_eq((struct str){0}, STR("")));
+	assert_true(str_starts(STR("abc"), STR("ab")));
+	assert_true(str_starts(STR("abc"), (struct str){0}));
+	assert_false(str_starts(STR("a"), STR("ab")));
+	assert_true(str_has(STR("a\0b"), '\0'));
+	assert_false(str_has((struct str){0}, 'a'));
+	assert_true(str_cmp(STR("a"), STR("b")) < 0);
+	assert_true(str_cmp(STR("b"), STR("a")) > 0);
+	assert_true(str_cmp(STR("a"), STR("ab")) < 0);
+	assert_true(str_cmp(STR("ab"), STR("a")) > 0);
+	assert_int_equal(str_cmp((struct str){0}, STR("")), 0);
+	assert_true(str_cmp(STR("\xff"), STR("a")) > 0); /* as unsigned bytes */
+}
+
+static void cuts(void **state)
+{
+	struct str rest = STR("a=b=c"), head;
+	(void)state;
+	assert_true(str_cut(&rest, '=', &head));
+	assert_str(head, "a");
+	assert_str(rest, "b=c");
+	assert_true(str_cut(&rest, '=', &head));
+	assert_false(str_cut(&rest, '=', &head));
+	assert_str(head, "c");
+	assert_int_equal(rest.len, 0);
+	rest = (struct str){0};
+	assert_false(str_cut(&rest, '=', &head));
+	assert_int_equal(head.len, 0);
+	rest = STR("=");
+	assert_true(str_cut(&rest, '=', &head));
+	assert_int_equal(head.len + rest.len, 0);
+}
+
+static void finds_words(void **state)
+{
+	struct str rest = STR(" \tone two\r\n"), word;
+	(void)state;
+	assert_true(str_word(&rest, &word));
+	assert_str(word, "one");
+	assert_true(str_word(&rest, &word));
+	assert_str(word, "two");
+	assert_false(str_word(&rest, &word));
+	rest = (struct str){0};
+	assert_false(str_word(&rest, &word));
+	assert_str(str_trim(STR(" \r\n\ta b \n")), "a b");
+	assert_int_equal(str_trim(STR(" \t ")).len, 0);
+	assert_int_equal(str_trim((struct str){0}).len, 0);
+}
+
+static void reads_numbers(void **state)
+{
+	uint64_t u = 7;
+	int64_t i = 7;
+	(void)state;
+	assert_true(str_u64(STR("0"), &u) && u == 0);
+	assert_true(str_u64(STR("0018446744073709551615"), &u) && u == UINT64_MAX);
+	assert_false(str_u64(STR("18446744073709551616"), &u));
+	assert_false(str_u64(STR("99999999999999999999"), &u));
+	const char *wrong[] = {"", " 1", "1 ", "+1", "-1", "1a", "0x1", "\xd9\xa1"};
+	for (size_t n = 0; n < sizeof(wrong) / sizeof(wrong[0]); n++)
+		assert_false(str_u64(str_of(wrong[n]), &u));
+	assert_true(str_i64(STR("-9223372036854775808"), &i) && i == INT64_MIN);
+	assert_true(str_i64(STR("9223372036854775807"), &i) && i == INT64_MAX);
+	assert_true(str_i64(STR("-0"), &i) && i == 0);
+	assert_false(str_i64(STR("9223372036854775808"), &i));
+	assert_false(str_i64(STR("-9223372036854775809"), &i));
+	assert_false(str_i64(STR("--1"), &i));
+	assert_false(str_i64(STR("-"), &i));
+}
+
+static void hashes(void **state)
+{
+	(void)state;
+	assert_int_equal(str_hash((struct str){0}), 2166136261u); /* FNV-1a's published values */
+	assert_int_equal(str_hash(STR("a")), 0xe40c292cu);
+	assert_int_equal(str_hash(STR("foobar")), 0xbf9cf968u);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(makes_views),
+		cmocka_unit_test(compares),
+		cmocka_unit_test(cuts),
+		cmocka_unit_test(finds_words),
+		cmocka_unit_test(reads_numbers),
+		cmocka_unit_test(hashes),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
