@@ -705,8 +705,8 @@ static void refuse(const struct ask *ask)
 			(struct pair[]){{STR("table"), str_of(conf->name)}, {STR("key"), ask->key}},
 			2);
 	else if (log_allowed(&shared_of(query)->bad_keys, WARN_MS, &held))
-		log_info("table %s: a key that cannot stand in its URL was not asked for (%u more "
-			 "since the last such line)",
+		log_info("table %s: a key that cannot stand in its URL was not asked for (%u lines "
+			 "like this held back)",
 			conf->name, held);
 }
 
