@@ -49,6 +49,7 @@ struct url_shared {
 	unsigned char verdicts[STATUS_MAX];
 	struct log_limit refused; /* 401 and 403 taken as not found */
 	struct log_limit bad_keys;
+	struct log_limit advice; /* on the option `value` */
 };
 
 /* A table in a worker. */
@@ -659,6 +660,14 @@ static struct json_rules rules_of(const struct query *query)
 	};
 }
 
+/* What only the administrator can mend is told apart from the failures of the day. */
+static void advise(const struct ask *ask, const char *why)
+{
+	unsigned held;
+	if (log_allowed(&shared_of(ask->query)->advice, WARN_MS, &held))
+		log_warn("table %s: %s: %s", ask->query->table->conf->name, origin_of(ask), why);
+}
+
 /* The value in the reply to a lookup. */
 static enum status read_value(const struct ask *ask, struct str *value, const char **why)
 {
@@ -667,6 +676,8 @@ static enum status read_value(const struct ask *ask, struct str *value, const ch
 		return status;
 	struct json_rules rules = rules_of(ask->query);
 	status = json_value(ask->fetch.body, &rules, ask->fetch.mem, value, why);
+	if (status == ST_TEMP && strstr(*why, "`value`"))
+		advise(ask, *why);
 	if (status == ST_TEMP)
 		*why = arena_printf(ask->fetch.mem, "%s: %s", origin_of(ask), *why).ptr;
 	return status;
@@ -682,19 +693,32 @@ static void finish(struct query *query, enum status status, struct str value, co
 		query_finish(query, &(struct answer){.status = status, .why = str_of(why)});
 }
 
-/* The key is shown at debug only. */
-static void note_bad_key(const struct ask *ask)
+/* A key that does not go out: a reader is told that there is no such key, a writer that it is wrong.
+ * Without a user there is no private key to speak of. The key itself is shown at debug only. */
+static void refuse(const struct ask *ask)
 {
-	const struct table_conf *conf = ask->query->table->conf;
+	struct query *query = ask->query;
+	const struct table_conf *conf = query->table->conf;
 	unsigned held;
 	if (log_wants(LOG_LEVEL_DEBUG))
 		log_event(LOG_LEVEL_DEBUG, "bad key",
 			(struct pair[]){{STR("table"), str_of(conf->name)}, {STR("key"), ask->key}},
 			2);
-	else if (log_allowed(&shared_of(ask->query)->bad_keys, WARN_MS, &held))
-		log_info("table %s: a key that cannot stand in a URL was not asked for (and %u "
-			 "before)",
+	else if (log_allowed(&shared_of(query)->bad_keys, WARN_MS, &held))
+		log_info("table %s: a key that cannot stand in its URL was not asked for (%u more "
+			 "since the last such line)",
 			conf->name, held);
+}
+
+static void refuse_query(const struct ask *ask)
+{
+	refuse(ask);
+	if (ask->scope == SCOPE_PRIV && ask->query->ask->user.len == 0)
+		query_perm(ask->query, "a private key without a user");
+	else if (ask->query->ask->op == OP_CHANGE)
+		query_perm(ask->query, "a key that cannot stand in its URL");
+	else
+		query_notfound(ask->query);
 }
 
 /* ---- lookup ---- */
@@ -712,10 +736,8 @@ static void start_lookup(struct query *query)
 	struct ask *ask = arena_alloc(query->mem, sizeof(*ask));
 	ask_init(ask, query, on_lookup);
 	query->work = ask;
-	if (ask_start(ask))
-		return;
-	note_bad_key(ask);
-	query_notfound(query);
+	if (!ask_start(ask))
+		refuse_query(ask);
 }
 
 /* ---- iterate ---- */
@@ -739,6 +761,10 @@ static void finish_rows(struct query *query, struct pair *rows, size_t n)
 		qsort(rows, n, sizeof(*rows), by_value);
 	if (question->max_rows > 0 && n > question->max_rows)
 		n = (size_t)question->max_rows;
+	if (n == 0) {
+		query_notfound(query);
+		return;
+	}
 	query_finish(query, &(struct answer){.status = ST_OK, .nrows = n, .rows = rows});
 }
 
@@ -774,7 +800,7 @@ static void look_up_rows(struct iteration *iteration)
 			if (ask_start(ask))
 				iteration->running++;
 			else
-				note_bad_key(ask);
+				refuse(ask);
 		}
 	}
 	if (iteration->running == 0)
@@ -883,10 +909,8 @@ static void start_iterate(struct query *query)
 	ask_init(&iteration->list, query, exact ? on_exact : on_list);
 	iteration->list.is_prefix = !exact;
 	query->work = &iteration->list;
-	if (ask_start(&iteration->list))
-		return;
-	note_bad_key(&iteration->list);
-	finish_rows(query, NULL, 0);
+	if (!ask_start(&iteration->list))
+		refuse_query(&iteration->list);
 }
 
 /* ---- change ---- */
@@ -984,8 +1008,7 @@ static void start_change(struct query *query)
 			return;
 		}
 		if (!fill_url(ask, &state->url)) {
-			note_bad_key(ask);
-			query_perm(query, "a key that cannot stand in the URL");
+			refuse_query(ask);
 			return;
 		}
 	}

@@ -19,8 +19,9 @@
 #include "query.h"
 
 enum {
-	SLOT_MEM = 2048,   /* bytes of a slot's own first piece of memory */
-	SPARE_SLOTS = 256, /* kept by a group */
+	SLOT_MEM = 2048,       /* bytes of a slot's own first piece of memory */
+	SPARE_OUT = 16 * 1024, /* bytes of the spare output buffer, at most */
+	SPARE_SLOTS = 256,     /* kept by a group */
 	OUT_PAUSE =
 		256 * 1024, /* bytes waiting for a slow reader: decode no more until they drain */
 	OUT_MAX = 64 * 1024 * 1024, /* bytes: an iteration may be that long */
@@ -69,6 +70,24 @@ static void wait_for_idle(struct conn_group *group, uint64_t ms);
 static void touch(struct conn *conn)
 {
 	turn_add_job(worker_turn(conn->group->worker), &conn->settle, settle);
+}
+
+/* Before anything is written to `out`: the memory of the last one that was flushed. */
+static void lend_out(struct conn *conn)
+{
+	if (conn->out.ptr)
+		return;
+	conn->out = conn->group->spare_out;
+	conn->group->spare_out = (struct buf){.max = OUT_MAX};
+}
+
+static void return_out(struct conn *conn)
+{
+	if (conn->out.size > SPARE_OUT || conn->group->spare_out.ptr)
+		buf_free(&conn->out);
+	else
+		conn->group->spare_out = conn->out;
+	conn->out = (struct buf){.max = OUT_MAX};
 }
 
 static void count(_Atomic uint64_t *counter)
@@ -152,6 +171,7 @@ static void say(struct slot *slot)
 	struct conn *conn = slot->conn;
 	const struct listen_conf *conf = conn->group->conf;
 	if (!conn->gone) {
+		lend_out(conn);
 		if (slot->words.len > 0)
 			buf_add(&conn->out, slot->words);
 		else
@@ -310,6 +330,7 @@ static size_t decode(struct conn *conn, struct str in)
 	const struct listen_conf *conf = conn->group->conf;
 	struct buf words = {.max = OUT_MAX};
 	size_t total = 0;
+	lend_out(conn);
 	while (may_decode(conn)) {
 		struct message message;
 		const char *why = "";
@@ -379,8 +400,6 @@ static void flush(struct conn *conn)
 		return;
 	}
 	buf_consume(&conn->out, n > 0 ? (size_t)n : 0);
-	if (conn->out.len == 0)
-		buf_free(&conn->out);
 }
 
 static void on_io(evutil_socket_t fd, short what, void *arg)
@@ -461,7 +480,8 @@ static void conn_free(struct conn *conn)
 	if (group->conf->codec->end)
 		group->conf->codec->end(conn->session);
 	buf_free(&conn->in);
-	buf_free(&conn->out);
+	if (conn->out.ptr)
+		return_out(conn);
 	TAILQ_REMOVE(&group->conns, conn, link);
 	worker_count(group->worker, -1);
 	atomic_fetch_sub_explicit(&group->open, 1, memory_order_relaxed);
@@ -504,6 +524,8 @@ static void settle(struct job *job)
 	}
 	if (conn->in.len == 0)
 		buf_free(&conn->in);
+	if (conn->out.len == 0 && conn->out.ptr)
+		return_out(conn);
 	if (!conn->gone)
 		watch(conn, wanted(conn));
 	time_slots(conn);
@@ -563,6 +585,7 @@ void conn_group_open(
 	struct conn_group *group, struct worker *worker, const struct listen_conf *conf)
 {
 	*group = (struct conn_group){.worker = worker, .conf = conf};
+	group->spare_out.max = OUT_MAX;
 	TAILQ_INIT(&group->conns);
 	SLIST_INIT(&group->spare);
 	group->idle_timeout = conf->options.idle_timeout < 0 ? conf->codec->idle_timeout
@@ -582,6 +605,7 @@ void conn_group_close(struct conn_group *group)
 		SLIST_REMOVE_HEAD(&group->spare, next_spare);
 		free(slot);
 	}
+	buf_free(&group->spare_out);
 	event_free(group->idle);
 }
 

@@ -21,6 +21,7 @@ struct conn_group {
 	TAILQ_HEAD(, conn) conns; /* the longest idle first */
 	SLIST_HEAD(, slot) spare; /* question slots to use again */
 	unsigned nspare;
+	struct buf spare_out;      /* output memory to use again */
 	struct event *idle;        /* closes who is idle too long */
 	int64_t idle_timeout;      /* ms; 0: never */
 	_Atomic uint64_t accepted; /* connections ever */

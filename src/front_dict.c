@@ -102,12 +102,10 @@ struct line {
 
 /* ---- replies ---- */
 
-/* The letter behind the escape byte; 0: the byte stands for itself. */
+/* The letter behind the escape byte; 0: the byte stands for itself. NUL never comes so far. */
 static char escape_code(char c, bool escape_cr)
 {
 	switch (c) {
-	case '\0':
-		return '0';
 	case '\1':
 		return '1';
 	case '\t':

@@ -86,7 +86,8 @@ void query_notfound(struct query *query)
 	query_finish(query, &(struct answer){.status = ST_NOTFOUND});
 }
 
-static void fail(struct query *query, enum status status, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void fail(
+	struct query *query, enum status status, const char *fmt, va_list ap)
 {
 	struct answer answer = {.status = status, .why = arena_vprintf(query->mem, fmt, ap)};
 	query_finish(query, &answer);

@@ -351,12 +351,15 @@ static struct str value_of(enum kind kind, const struct template_values *values)
 	return at > 0 ? (struct str){key.ptr, at - 1} : key;
 }
 
-/* A value that is no key: it stays within its segment, and does not make an empty one. */
+/* A value that is no key: it stays within its segment, and does not make an empty one. Servers that
+ * decode before they split would see its slashes; so it has no dot segments either. */
 static bool add_value(const struct piece *piece, const struct template_values *values,
 	bool in_query, struct buf *url)
 {
 	struct str value = value_of(piece->kind, values);
-	if (has_control(value) || (value.len == 0 && !in_query && !values->is_prefix))
+	if (has_control(value) || has_dot_segment(value, false))
+		return false;
+	if (value.len == 0 && !in_query && !values->is_prefix)
 		return false;
 	add_encoded(url, value, 0);
 	return true;
@@ -408,8 +411,8 @@ enum template_result template_fill(
 			return TEMPLATE_BAD_KEY;
 	if (url->overflow)
 		return TEMPLATE_BAD_KEY;
-	struct str path = str_skip(buf_str(url), start);
-	str_cut(&path, '?', &path);
+	struct str rest = str_skip(buf_str(url), start), path;
+	str_cut(&rest, '?', &path);
 	return has_dot_segment(path, true) ? TEMPLATE_BAD_KEY : TEMPLATE_OK;
 }
 

@@ -37,8 +37,8 @@ enum template_result {
  * percent-encoded, and '/' too where it is not of the key; in the query '/' is encoded always.
  *
  * Bad is a key that is empty, begins with '/', has a "." or ".." segment or a control character; a
- * user or a part of the key that is empty in the path, or has a control character; whatever would
- * make a dot segment of the path; and what makes `url` overflow. */
+ * user or another value that has these segments or characters, or is empty in the path; whatever
+ * would make a dot segment of the path; and what makes `url` overflow. */
 enum template_result template_fill(
 	const struct template *compiled, const struct template_values *values, struct buf *url);
 

@@ -13,15 +13,18 @@ struct mapping {
 	bool is_file;
 };
 
-/* The first line of a mapping in proc(5) smaps; the others begin with a word and a colon. */
+/* The first line of a mapping in proc(5) smaps; the others begin with a word, whose first letters
+ * may well be hexadecimal digits. */
 static bool read_head(const char *line, struct mapping *mapping)
 {
+	struct mapping head;
 	char rights[5];
 	unsigned long inode;
-	if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %*s %lu", &mapping->from, &mapping->to,
-		    rights, &inode) != 4)
+	if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %*s %lu", &head.from, &head.to, rights,
+		    &inode) != 4)
 		return false;
-	mapping->is_file = inode != 0 && rights[1] == '-' && rights[3] == 'p';
+	head.is_file = inode != 0 && rights[1] == '-' && rights[3] == 'p';
+	*mapping = head;
 	return true;
 }
 

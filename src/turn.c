@@ -9,10 +9,11 @@
  * looked at again. */
 enum { ANSWERS_IN_A_TURN = 256 };
 
+/* A few milliseconds of error are nothing to a deadline; the precise clock costs a request 1 %. */
 static uint64_t steady_clock(void)
 {
 	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 

@@ -21,7 +21,7 @@ struct turn {
 	struct job_list answers; /* go first, so many in a turn */
 	struct job_list jobs;
 	uint64_t now_ms;         /* steady clock, read when a turn begins */
-	uint64_t (*clock)(void); /* ms; NULL: CLOCK_MONOTONIC */
+	uint64_t (*clock)(void); /* ms; NULL: CLOCK_MONOTONIC_COARSE */
 	void (*wake)(
 		struct turn *); /* asks the loop for a turn soon; never calls turn_leave() itself */
 	bool entered, woken;

@@ -96,12 +96,11 @@ def check_headers(complain):
 
 
 def check_globals(complain, archive):
-    run = subprocess.run(["nm", "-A", "--defined-only", archive], capture_output=True, text=True,
-                         check=True)
-    for line in run.stdout.splitlines():
-        where, kind, name = line.split()[-3:]
-        if kind in "BCDGS":
-            complain(pathlib.Path(archive), f"writable symbol with external linkage: {name} ({where})")
+    run = subprocess.run(["objdump", "-t", archive], capture_output=True, text=True, check=True)
+    for section, name in re.findall(r"^[0-9a-f]+ g +O (\S+)\s+[0-9a-f]+ (?:\.hidden )?(\S+)$",
+                                    run.stdout, re.M):
+        if re.match(r"\.(data|bss|tdata|tbss)|\*COM\*", section) and "rel.ro" not in section:
+            complain(pathlib.Path(archive), f"writable symbol with external linkage: {name} ({section})")
 
 
 def check_format(complain):
