@@ -44,7 +44,7 @@ BAD = {
     "listeners is no list": ("listeners: yes\n" + TABLE, 1, "listeners"),
     "tables is no list": (HEAD + "tables: 5\n", 3, "tables"),
     "threads is a word": ("threads: many\n" + HEAD + TABLE, 1, "threads"),
-    "threads is zero": ("threads: 0\n" + HEAD + TABLE, 1, "threads"),
+    "negative threads": ("threads: -1\n" + HEAD + TABLE, 1, "threads"),
     "bad log level": ("log: {level: loud}\n" + HEAD + TABLE, 1, "level"),
     "bad log format": ("log: {format: xml}\n" + HEAD + TABLE, 1, "format"),
     "unknown log key": ("log: {colour: red}\n" + HEAD + TABLE, 1, "colour"),
@@ -76,11 +76,10 @@ BAD = {
 class ConfigurationErrors(Case):
     """Each names file, line and key, ends with 1, and comes before any socket."""
 
-    def setUp(self):
+    def write(self, text):
+        """A new directory with the file."""
         self.dir = tempdir(self)
         self.file = os.path.join(self.dir, "mapmux.yaml")
-
-    def write(self, text):
         with open(self.file, "wb") as file:
             file.write(text.replace("{dir}", self.dir).encode("utf-8", "surrogateescape"))
 
@@ -113,7 +112,7 @@ class ConfigurationErrors(Case):
         self.assertIn(f"{second}:2: ", done.stderr.decode())
 
     def test_missing_file(self):
-        done = mapmux("check", "-c", os.path.join(self.dir, "none.yaml"))
+        done = mapmux("check", "-c", os.path.join(tempdir(self), "none.yaml"))
         self.assertEqual(done.returncode, 1)
         self.assertIn("none.yaml", done.stderr.decode())
 
@@ -492,12 +491,24 @@ class Signals(Case):
         self.backend.wait_for(path="/slow")
         time.sleep(0.2)             # all six are asked, or joined to one that is
         self.mux.kill(signal.SIGTERM)
-        wait_until(lambda: not answers(self.mux.paths["socketmap"]), "no new connections")
+        wait_until(lambda: "stopping" in self.mux.log() or not answers(self.mux.paths["socketmap"]), "it stops", timeout=5)
         self.assertTrue(self.mux.running())
         self.gate.set()
         for client in clients:
             self.assertEqual(client.reply(), ("OK", "late"))
         self.assertEqual(dict_client.finish(late).value, "late")
+        self.assertEqual(self.mux.ended(), 0)
+
+    def test_term_closes_the_door_at_once(self):
+        """Who comes while the last answers are awaited is refused, and can try elsewhere or again."""
+        with self.mux.socketmap() as client:
+            client.request("t", "slow")
+            self.backend.wait_for(path="/slow")
+            self.mux.kill(signal.SIGTERM)
+            wait_until(lambda: not answers(self.mux.paths["socketmap"]), "no new connections", timeout=5)
+            self.assertTrue(self.mux.running())
+            self.gate.set()
+            self.assertEqual(client.reply(), ("OK", "late"))
         self.assertEqual(self.mux.ended(), 0)
 
     def test_term_with_idle_clients_is_quick(self):

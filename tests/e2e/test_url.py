@@ -6,7 +6,7 @@ import os
 import unittest
 import urllib.parse
 
-from harness import Backend, Case, Reply, serve, tempdir, url
+from harness import Backend, Case, Reply, serve, tempdir, url, wait_until
 from harness.backend import as_json
 
 
@@ -184,9 +184,11 @@ class Values(Case):
         self.assertNotEqual(self.mux.ask("deep", "string")[0], "OK")
 
     def test_object_names_the_option(self):
-        self.assertEqual(self.mux.ask("v", "object")[0], "TEMP")
-        lines = [line for line in self.mux.log().splitlines() if "value" in line and "object" in line.lower()]
-        self.assertTrue(lines, self.mux.log())
+        """In the log, which may have had its one line of this second already."""
+        def named():
+            self.assertEqual(self.mux.ask("v", "object")[0], "TEMP")
+            return [line for line in self.mux.log().splitlines() if "value" in line and "object" in line]
+        wait_until(named, lambda: f"the log names the option `value`:\n{self.mux.log()}", timeout=5, pause=0.2)
 
     def test_empty_value(self):
         self.assertEqual(self.mux.ask("notempty", "void")[0], "NOTFOUND")
@@ -244,8 +246,9 @@ class Encoding(Case):
             for table in ("path", "query", "podop", "names"):
                 with self.subTest(key, table=table):
                     self.backend.forget()
-                    self.assertEqual(self.mux.ask(table, key)[0], "NOTFOUND")
-                    self.assertEqual(self.mux.look(table, "shared/" + key, "user").letter, "N")
+                    # A NUL may be refused before there is a table to ask: no client of ours can send one.
+                    self.assertIn(self.mux.ask(table, key)[0], ("NOTFOUND", "PERM") if "\0" in key else ("NOTFOUND",))
+                    self.assertIn(self.mux.look(table, "shared/" + key, "user").letter, "NF" if "\0" in key else "N")
                     self.assertEqual(self.backend.seen(), [])
 
     def test_hostile_users_never_leave_their_place(self):
