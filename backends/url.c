@@ -49,6 +49,7 @@ struct url_shared {
 	unsigned char verdicts[STATUS_MAX];
 	struct log_limit refused; /* 401 and 403 taken as not found */
 	struct log_limit bad_keys;
+	struct log_limit advice; /* on the option `value` */
 };
 
 /* A table in a worker. */
@@ -659,6 +660,14 @@ static struct json_rules rules_of(const struct query *query)
 	};
 }
 
+/* What only the administrator can mend is told apart from the failures of the day. */
+static void advise(const struct ask *ask, const char *why)
+{
+	unsigned held;
+	if (log_allowed(&shared_of(ask->query)->advice, WARN_MS, &held))
+		log_warn("table %s: %s: %s", ask->query->table->conf->name, origin_of(ask), why);
+}
+
 /* The value in the reply to a lookup. */
 static enum status read_value(const struct ask *ask, struct str *value, const char **why)
 {
@@ -667,6 +676,8 @@ static enum status read_value(const struct ask *ask, struct str *value, const ch
 		return status;
 	struct json_rules rules = rules_of(ask->query);
 	status = json_value(ask->fetch.body, &rules, ask->fetch.mem, value, why);
+	if (status == ST_TEMP && strstr(*why, "`value`"))
+		advise(ask, *why);
 	if (status == ST_TEMP)
 		*why = arena_printf(ask->fetch.mem, "%s: %s", origin_of(ask), *why).ptr;
 	return status;

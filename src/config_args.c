@@ -237,6 +237,24 @@ static bool read_part(struct args *args, const char *option, struct str value)
 	return draft_set(args->draft, args->table, str_of(key), value, place, args->error);
 }
 
+static bool is_secret(struct str key)
+{
+	for (size_t i = 0; backends[i]; i++) {
+		const struct setting *setting = backends[i]->settings;
+		for (; setting && setting->name; setting++)
+			if (setting->kind == SET_SECRET && str_eq(key, str_of(setting->name)))
+				return true;
+	}
+	return false;
+}
+
+/* What ps(1) shows of us. `value` was copied, and stands in the argument that was read last. */
+static void hide_secret(struct args *args, struct str value)
+{
+	char *word = args->argv[args->at - 1];
+	memset(word + (value.ptr - word), 'x', value.len);
+}
+
 static bool read_table_option(struct args *args, struct str value)
 {
 	struct str key;
@@ -249,7 +267,10 @@ static bool read_table_option(struct args *args, struct str value)
 	if (!args->table)
 		return fail_at(args->error, place,
 			"no table stands before it; write it behind --name, --type and --param");
-	return draft_set(args->draft, args->table, key, value, place, args->error);
+	bool set = draft_set(args->draft, args->table, key, value, place, args->error);
+	if (is_secret(key))
+		hide_secret(args, value);
+	return set;
 }
 
 /* -- all -- */

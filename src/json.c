@@ -354,7 +354,7 @@ static bool read_decimal(struct str json, struct arena *mem, struct decimal *dec
 		else
 			decimal->digits[decimal->n++] = *scan.at;
 	}
-	if (scan.at < scan.end) {
+	if (decimal->n > 0 && scan.at < scan.end) {
 		scan.at += 1 + (scan.at[1] == '+');
 		if (!str_i64((struct str){scan.at, (size_t)(scan.end - scan.at)}, &exponent) ||
 			exponent > 1000000 || exponent < -1000000)
@@ -367,7 +367,7 @@ static bool read_decimal(struct str json, struct arena *mem, struct decimal *dec
 }
 
 /* The shortest text of exactly this number: 1.50 is 1.5, 1e2 is 100. Integers keep their digits,
- * however many; very large and small numbers keep an exponent, as JavaScript prints them. */
+ * however many; very large and small numbers have an exponent where JavaScript prints one. */
 static struct str number_text(struct str json, struct arena *mem)
 {
 	struct decimal d;
@@ -388,7 +388,7 @@ static struct str number_text(struct str json, struct arena *mem)
 			mem, "%s%.*s.%.*s", sign, point, d.digits, n - point, d.digits + point);
 	if (point <= 0 && point > -6)
 		return arena_printf(mem, "%s0.%.*s%.*s", sign, -point, "00000", n, d.digits);
-	return arena_printf(mem, "%s%c%s%.*se%+d", sign, d.digits[0], n > 1 ? "." : "", n - 1,
+	return arena_printf(mem, "%s%c%s%.*se%d", sign, d.digits[0], n > 1 ? "." : "", n - 1,
 		d.digits + 1, point - 1);
 }
 

@@ -340,6 +340,19 @@ void listener_start(struct listener *listener, struct worker **workers, size_t n
 
 /* ---- the end ---- */
 
+/* A unix socket's file stays until the end: "refused" makes Dovecot try again for a second, "no such
+ * file" does not. */
+static void close_door(struct door *door)
+{
+	if (door->event)
+		event_free(door->event);
+	if (door->resume)
+		event_free(door->resume);
+	if (door->fd >= 0)
+		close(door->fd);
+	*door = (struct door){.fd = -1};
+}
+
 struct drain {
 	struct letter letter;
 	struct listener *listener;
@@ -351,10 +364,8 @@ static void open_drain(struct worker *worker, struct letter *letter)
 	struct drain *drain = (struct drain *)(void *)letter;
 	struct listener *listener = drain->listener;
 	(void)worker;
-	for (size_t i = 0; drain->group == listener->home && i < listener->ndoors; i++) {
-		event_del(listener->doors[i].event);
-		event_del(listener->doors[i].resume);
-	}
+	for (size_t i = 0; drain->group == listener->home && i < listener->ndoors; i++)
+		close_door(&listener->doors[i]);
 	conn_group_drain(&listener->groups[drain->group]);
 	free(drain);
 }
@@ -405,13 +416,8 @@ static void remove_file(struct listener *listener)
 void listener_close(struct listener *listener)
 {
 	remove_file(listener);
-	for (size_t i = 0; i < listener->ndoors; i++) {
-		if (listener->doors[i].event)
-			event_free(listener->doors[i].event);
-		if (listener->doors[i].resume)
-			event_free(listener->doors[i].resume);
-		close(listener->doors[i].fd);
-	}
+	for (size_t i = 0; i < listener->ndoors; i++)
+		close_door(&listener->doors[i]);
 	for (size_t i = 0; i < listener->ngroups; i++)
 		conn_group_close(&listener->groups[i]);
 	free(listener->groups);

@@ -411,8 +411,8 @@ enum template_result template_fill(
 			return TEMPLATE_BAD_KEY;
 	if (url->overflow)
 		return TEMPLATE_BAD_KEY;
-	struct str path = str_skip(buf_str(url), start);
-	str_cut(&path, '?', &path);
+	struct str rest = str_skip(buf_str(url), start), path;
+	str_cut(&rest, '?', &path);
 	return has_dot_segment(path, true) ? TEMPLATE_BAD_KEY : TEMPLATE_OK;
 }
 

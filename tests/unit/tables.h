@@ -173,6 +173,7 @@ static inline struct asked *ask_start(
 	asked->ask = question;
 	asked->query.mem = &asked->mem;
 	asked->query.deadline = stand_now + 10000;
+	stand->turn.now_ms = stand_now; /* as if a turn had just begun */
 	query_start(&asked->query, stand_table(stand, table), &asked->ask, on_asked);
 	assert_int_equal(asked->dones, 0); /* rule 2 */
 	return asked;

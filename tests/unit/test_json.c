@@ -1,0 +1,348 @@
+/* Tests of json.c: what becomes of each kind of document, and what is no document. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "json.h"
+
+#define ASSERT_TEXT(is, want)                                                                      \
+	do {                                                                                       \
+		struct str is_ = (is);                                                             \
+		const char *want_ = (want);                                                        \
+		if (!str_eq(is_, str_of(want_)))                                                   \
+			fail_msg("\"%.*s\" is not \"%s\"", (int)is_.len, is_.ptr, want_);          \
+	} while (0)
+
+/* A copy without a byte behind it, so that a sanitizer sees who reads on. */
+static char *exact(const char *text, size_t len)
+{
+	char *copy = malloc(len ? len : 1);
+	assert_non_null(copy);
+	memcpy(copy, text, len);
+	return copy;
+}
+
+struct result {
+	enum status status;
+	char text[512];
+};
+
+static struct result value_of(
+	struct str text, enum form form, const char *separator, const char *pointer)
+{
+	struct json_rules rules = {form, str_of(separator), pointer};
+	struct arena mem = {0};
+	struct result result;
+	struct str value;
+	const char *why = "";
+	char *copy = exact(text.ptr, text.len);
+	result.status = json_value((struct str){copy, text.len}, &rules, &mem, &value, &why);
+	struct str show = result.status == ST_TEMP ? str_of(why)
+			  : result.status == ST_OK ? value
+						   : STR("");
+	snprintf(result.text, sizeof(result.text), "%.*s", (int)show.len, show.ptr);
+	arena_clear(&mem);
+	free(copy);
+	return result;
+}
+
+/* NULL: not found; "!": an error. */
+static void check_value(const char *json, enum form form, const char *separator,
+	const char *pointer, const char *want)
+{
+	struct result is = value_of(str_of(json), form, separator, pointer);
+	enum status status = !want ? ST_NOTFOUND : strcmp(want, "!") == 0 ? ST_TEMP : ST_OK;
+	if (is.status != status || (status == ST_OK && strcmp(is.text, want) != 0))
+		fail_msg("%s as form %d at \"%s\": status %d, \"%s\"", json, (int)form, pointer,
+			(int)is.status, is.text);
+}
+
+/* ---- values ---- */
+
+static void test_kinds(void **state)
+{
+	static const struct {
+		const char *json, *text, *dict;
+	} table[] = {
+		{"\"a b\"", "a b", "a b"},
+		{" \t\r\n\"x\" \n", "x", "x"},
+		{"\"\"", "", ""},
+		{"\"a\\\"\\\\\\/\\b\\f\\n\\r\\tz\"", "a\"\\/\b\f\n\r\tz", "a\"\\/\b\f\n\r\tz"},
+		{"\"\\u00fc\\u65e5\\ud83d\\ude00\"", "\u00fc\u65e5\U0001f600",
+			"\u00fc\u65e5\U0001f600"},
+		{"\"\xc3\xbc\xf0\x9f\x98\x80\"", "\u00fc\U0001f600", "\u00fc\U0001f600"},
+		{"\"a\\u0000b\"", "!", "!"},
+		{"\"\\ud800\"", "!", "!"},
+		{"\"\\ud800x\"", "!", "!"},
+		{"\"\\udc00\\ud800\"", "!", "!"},
+		{"\"\\ud800\\u0041\"", "!", "!"},
+		{"true", "1", "true"},
+		{"false", NULL, "false"},
+		{"null", NULL, NULL},
+		{"[]", NULL, "[]"},
+		{"[ ]", NULL, "[]"},
+		{"[\"a\", \"b c\"]", "a,b c", "[\"a\",\"b c\"]"},
+		{"[\"a\"]", "a", "[\"a\"]"},
+		{"[\"\"]", "", "[\"\"]"},
+		{"[\"\",\"\"]", ",", "[\"\",\"\"]"},
+		{"[ 1 , 2.50 , true ]", "1,2.5,1", "[1,2.50,true]"},
+		{"[null,\"a\",false]", "a", "[null,\"a\",false]"},
+		{"[null]", NULL, "[null]"},
+		{"[\"a\",\"\\u0000\"]", "!", "[\"a\",\"\\u0000\"]"},
+		{"[\"a\",[\"b\"]]", "!", "[\"a\",[\"b\"]]"},
+		{"[{}]", "!", "[{}]"},
+		{"{}", "!", "{}"},
+		{"{ \"b\" : [ 1.50 , null ] , \"a\" : \" x y \" }", "!",
+			"{\"b\":[1.50,null],\"a\":\" x y \"}"},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+		check_value(table[i].json, FORM_TEXT, ",", "", table[i].text);
+		check_value(table[i].json, FORM_JSON, ",", "", table[i].dict);
+	}
+	check_value("[\"a\",\"b\"]", FORM_TEXT, " | ", "", "a | b");
+	check_value("[\"a\",\"b\"]", FORM_TEXT, "", "", "ab");
+}
+
+static void test_reasons(void **state)
+{
+	(void)state;
+	assert_non_null(strstr(value_of(STR("{}"), FORM_TEXT, ",", "").text, "`value`"));
+	assert_non_null(strstr(value_of(STR("[[]]"), FORM_TEXT, ",", "").text, "`value`"));
+	assert_non_null(strstr(value_of(STR("nonsense"), FORM_TEXT, ",", "").text, "JSON"));
+}
+
+static void test_numbers(void **state)
+{
+	static const char *const table[][2] = {
+		{"0", "0"},
+		{"-0", "0"},
+		{"7", "7"},
+		{"-3", "-3"},
+		{"100", "100"},
+		{"12345678901234567890123456789012345678901234567890",
+			"12345678901234567890123456789012345678901234567890"},
+		{"9007199254740993", "9007199254740993"},
+		{"1.5", "1.5"},
+		{"1.50", "1.5"},
+		{"1.0", "1"},
+		{"-1.0", "-1"},
+		{"0.1", "0.1"},
+		{"0.10", "0.1"},
+		{"-0.0", "0"},
+		{"10.010", "10.01"},
+		{"0.000001", "0.000001"},
+		{"0.0000001", "1e-7"},
+		{"1e2", "100"},
+		{"1E+2", "100"},
+		{"12e-1", "1.2"},
+		{"1200e-2", "12"},
+		{"1.5e3", "1500"},
+		{"1e20", "100000000000000000000"},
+		{"1e21", "1e21"},
+		{"-1.25e300", "-1.25e300"},
+		{"1e-400", "1e-400"},
+		{"0e999999999", "0"},
+		{"1e99999999999999999999", "1e99999999999999999999"},
+		{"0.30000000000000000000000000000004", "0.30000000000000000000000000000004"},
+		{"9007199254740993.5", "9007199254740993.5"},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+		check_value(table[i][0], FORM_TEXT, ",", "", table[i][1]);
+		check_value(table[i][0], FORM_JSON, ",", "", table[i][1]);
+	}
+}
+
+static void test_garbage(void **state)
+{
+	static const char *const table[] = {"", " ", "\"", "\"a", "\"a\\\"", "\"a\nb\"", "\"a\tb\"",
+		"\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\xff\"", "\"\xc3\"", "\"\xc0\x80\"",
+		"\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"\xe0\x80\x80\"", "'a'", "a", "True",
+		"nul", "nullx", "truefalse", "NaN", "Infinity", "+1", "01", "-", "1.", ".5", "1e",
+		"1e+", "0x10", "1 2", "\"a\" \"b\"", "\"a\"x", "[", "[1", "[1,", "[1,]", "[,1]",
+		"[1 2]", "]", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,}", "{a:1}", "{1:1}",
+		"{\"a\" 1}", "{\"a\":1 \"b\":2}", "\xef\xbb\xbf\"a\"", "[1}", "{\"a\":1]",
+		"// c\n1", "\"a\" // c"};
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+		check_value(table[i], FORM_TEXT, ",", "", "!");
+		check_value(table[i], FORM_JSON, ",", "", "!");
+		assert_false(json_valid(str_of(table[i])));
+	}
+	assert_int_equal(value_of(STR("\"a\0b\""), FORM_TEXT, ",", "").status, ST_TEMP);
+	assert_int_equal(value_of(STR("1\0"), FORM_TEXT, ",", "").status, ST_TEMP);
+}
+
+static void test_depth(void **state)
+{
+	char text[401];
+	(void)state;
+	for (size_t depth = 1; depth <= 200; depth++) {
+		memset(text, '[', depth);
+		memset(text + depth, ']', depth);
+		assert_int_equal(json_valid((struct str){text, depth * 2}), depth <= 128);
+		assert_false(json_valid((struct str){text, depth * 2 - 1}));
+	}
+}
+
+/* ---- pointers ---- */
+
+static void test_pointers(void **state)
+{
+	static const char document[] =
+		"{\"a\":[\"x\",{\"b/c\":\"y\"}], \"m~n\":\"z\", \"\":\"empty\", \"n\":null, "
+		"\"\\u00fc\":\"u\", \"d\":1, \"d\":2, \"01\":\"name\", \"o\":{\"\":5}}";
+	static const char *const table[][2] = {
+		{"/a/0", "x"},
+		{"/a/1/b~1c", "y"},
+		{"/m~0n", "z"},
+		{"/", "empty"},
+		{"/\u00fc", "u"},
+		{"/d", "2"},
+		{"/01", "name"},
+		{"/o/", "5"},
+		{"/n", NULL},
+		{"/n/x", NULL},
+		{"/nothing", NULL},
+		{"/a/2", NULL},
+		{"/a/-", NULL},
+		{"/a/00", NULL},
+		{"/a/01", NULL},
+		{"/a/x", NULL},
+		{"/a/0/x", "!"},
+		{"/d/x", "!"},
+		{"/o", "!"},
+		{"", "!"},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
+		check_value(document, FORM_TEXT, ",", table[i][0], table[i][1]);
+	check_value("[]", FORM_TEXT, ",", "/0", NULL);
+	check_value("\"text\"", FORM_TEXT, ",", "/a", "!");
+	check_value(document, FORM_JSON, ",", "/a/1", "{\"b/c\":\"y\"}");
+	assert_true(json_pointer_valid(STR("")));
+	assert_true(json_pointer_valid(STR("/a~0~1/")));
+	assert_false(json_pointer_valid(STR("a")));
+	assert_false(json_pointer_valid(STR("/a~")));
+	assert_false(json_pointer_valid(STR("/a~2")));
+}
+
+/* ---- rows ---- */
+
+static void check_rows(const char *json, const char *pointer, const char *want)
+{
+	struct json_rules rules = {FORM_JSON, STR(","), pointer};
+	struct arena mem = {0};
+	struct pair *rows;
+	size_t n;
+	bool only_names;
+	const char *why;
+	char text[256] = "!";
+	size_t at = 0;
+	char *copy = exact(json, strlen(json));
+	if (json_rows(
+		    (struct str){copy, strlen(json)}, &rules, &mem, &rows, &n, &only_names, &why)) {
+		at += (size_t)snprintf(text, sizeof(text), "%s", only_names ? "names" : "rows");
+		for (size_t i = 0; i < n; i++)
+			at += (size_t)snprintf(text + at, sizeof(text) - at, " %.*s=%.*s",
+				(int)rows[i].name.len, rows[i].name.ptr, (int)rows[i].value.len,
+				rows[i].value.len ? rows[i].value.ptr : "");
+	} else {
+		assert_true(strlen(why) > 0);
+	}
+	assert_string_equal(text, want);
+	arena_clear(&mem);
+	free(copy);
+}
+
+static void test_rows(void **state)
+{
+	(void)state;
+	check_rows("[\"a\",\"b\\u0063\"]", "", "names a= bc=");
+	check_rows("[]", "", "names");
+	check_rows("{}", "", "rows");
+	check_rows(
+		"{\"a\":\"1\",\"b\":{\"x\": [1, 2]},\"c\":true,\"d\":false,\"e\":null,\"f\":2.0}",
+		"", "rows a=1 b={\"x\":[1,2]} c=true d=false f=2");
+	check_rows("[\"a\",1]", "", "!");
+	check_rows("[null]", "", "!");
+	check_rows("[\"a\\u0000\"]", "", "!");
+	check_rows("{\"a\":\"\\u0000\"}", "", "!");
+	check_rows("{\"\\ud800\":1}", "", "!");
+	check_rows("\"a\"", "", "!");
+	check_rows("5", "", "!");
+	check_rows("null", "", "!");
+	check_rows("[\"a\"", "", "!");
+	check_rows("{\"data\":[\"a\"]}", "/data", "names a=");
+	check_rows("{\"data\":{\"a\":1}}", "/data", "rows a=1");
+	check_rows("[\"a\"]", "/data", "names a=");
+	check_rows("{\"a\":1}", "/data", "!");
+}
+
+/* ---- writing ---- */
+
+static void test_quote(void **state)
+{
+	struct arena mem = {0};
+	struct str quoted;
+	(void)state;
+	assert_true(json_quote(STR(""), &mem, &quoted));
+	ASSERT_TEXT(quoted, "\"\"");
+	assert_true(json_quote(STR("a\"b\\c/d\b\f\n\r\t\x01\x7f\0\u00fc"), &mem, &quoted));
+	ASSERT_TEXT(quoted, "\"a\\\"b\\\\c/d\\b\\f\\n\\r\\t\\u0001\\u007f\\u0000\u00fc\"");
+	assert_true(json_valid(quoted));
+	assert_false(json_quote(STR("a\xff\xc3"), &mem, &quoted));
+	ASSERT_TEXT(quoted, "\"a\ufffd\ufffd\"");
+	assert_true(json_valid(quoted));
+	arena_clear(&mem);
+}
+
+static void test_object(void **state)
+{
+	const struct pair pairs[] = {{STR("a"), STR("1")}, {STR("b\n"), STR("x\"\xff")}};
+	struct arena mem = {0};
+	(void)state;
+	ASSERT_TEXT(json_object(pairs, 0, &mem), "{}");
+	ASSERT_TEXT(json_object(pairs, 2, &mem), "{\"a\":\"1\",\"b\\n\":\"x\\\"\ufffd\"}");
+	arena_clear(&mem);
+}
+
+/* A value that is quoted comes back as it was. */
+static void test_round_trip(void **state)
+{
+	struct arena mem = {0};
+	char text[2] = "";
+	(void)state;
+	for (int c = 1; c < 128; c++) {
+		struct str quoted;
+		text[0] = (char)c;
+		assert_true(json_quote(str_of(text), &mem, &quoted));
+		struct result back = value_of(quoted, FORM_TEXT, ",", "");
+		assert_int_equal(back.status, ST_OK);
+		assert_string_equal(back.text, text);
+	}
+	arena_clear(&mem);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_reasons),
+		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_pointers),
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_quote),
+		cmocka_unit_test(test_object),
+		cmocka_unit_test(test_round_trip),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
