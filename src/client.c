@@ -336,7 +336,7 @@ static void print_reply(struct run *run, const struct str *key, const struct rep
 		return;
 	}
 	for (size_t i = 0; i < reply->nvalues; i++) {
-		if (run->several) {
+		if (run->several && key) {
 			print_text(*key);
 			putchar('\t');
 		}

@@ -37,7 +37,7 @@ static void write_escaped(FILE *out, int32_t c, unsigned char byte)
 {
 	if (c == '\n' || c == '\t' || c == '\r')
 		fprintf(out, "\\%c", c == '\n' ? 'n' : c == '\t' ? 't' : 'r');
-	else if (c < 0 || c < 0x100)
+	else if (c < 0x100)
 		fprintf(out, "\\x%02x", c < 0 ? byte : (unsigned)c);
 	else
 		fprintf(out, "\\u%04x", (unsigned)c);

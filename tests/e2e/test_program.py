@@ -450,12 +450,6 @@ class Sockets(Case):
                 self.assertTrue(stat.S_ISSOCK(found.st_mode))
                 self.assertEqual((stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid), (mode, uid, gid))
 
-    def test_default_dict_socket_is_open_to_mail_users(self):
-        """Dovecot's mail processes connect with the mail user's uid."""
-        path = tempdir(self) + "/d"
-        Mapmux(self, "--listen", f"dict:unix:{path}", *STATIC)
-        self.assertEqual(os.stat(path).st_mode & 0o222, 0o222)
-
     def test_stale_socket_is_taken_over(self):
         path = tempdir(self) + "/s"
         with socket.socket(socket.AF_UNIX) as dead:
