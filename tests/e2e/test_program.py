@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import stat
-import subprocess
 import threading
 import time
 import unittest
@@ -17,7 +16,7 @@ import unittest
 from harness import Backend, Case, Dict, Mapmux, Reply, Socketmap, free_port, serve, tempdir, url, wait_until
 from harness.backend import as_json
 from harness.base import answers
-from harness.mapmux import binary, document, mapmux
+from harness.mapmux import document, mapmux
 
 STATIC = ("--name", "t", "--type", "static", "--param", "key=value")
 HEAD = "listeners:\n  - {protocol: socketmap, address: \"unix:{dir}/s\"}\n"       # lines 1 and 2
@@ -449,6 +448,12 @@ class Sockets(Case):
                 found = os.stat(f"{where}/{name}")
                 self.assertTrue(stat.S_ISSOCK(found.st_mode))
                 self.assertEqual((stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid), (mode, uid, gid))
+
+    def test_default_mode(self):
+        """Nobody else may connect unless the administrator says so, whatever the umask was."""
+        where = tempdir(self)
+        Mapmux(self, "--listen", f"socketmap:unix:{where}/s", "--listen", f"dict:unix:{where}/d", *STATIC)
+        self.assertEqual([stat.S_IMODE(os.stat(f"{where}/{name}").st_mode) for name in "sd"], [0o660, 0o660])
 
     def test_stale_socket_is_taken_over(self):
         path = tempdir(self) + "/s"
