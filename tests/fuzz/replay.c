@@ -1,5 +1,5 @@
-/* Gives a fuzz target the files and directories it is called with, one by one: what the fuzzer found
- * once stays found, with any compiler. */
+/* Gives a fuzz target the files and directories it is called with: what the fuzzer found once stays
+ * found, with any compiler. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """What the compiler does not check: layers, headers that stand alone, no writable globals, format."""
 
+import concurrent.futures
+import os
 import pathlib
 import re
 import subprocess
@@ -112,10 +114,19 @@ def check_format(complain):
 
 
 def check_tidy(complain, build):
+    # One run for each file: of several, clang-tidy 14 takes va_start() for unknown from the second
+    # on. gcc's flags that clang has not are no news.
+    def tidy(path):
+        return subprocess.run(
+            ["clang-tidy", "-p", build, "--quiet",
+             "--extra-arg=-Wno-ignored-optimization-argument", path],
+            capture_output=True, text=True)
+
     files = sources("src/*.c", "backends/*.c")
-    run = subprocess.run(["clang-tidy", "-p", build, "--quiet", *files], capture_output=True, text=True)
-    if run.returncode:
-        complain(ROOT, "clang-tidy:\n" + run.stdout[:8000])
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, run in zip(files, pool.map(tidy, files)):
+            if run.returncode:
+                complain(path, "clang-tidy:\n" + (run.stdout or run.stderr)[:4000])
 
 
 def main():

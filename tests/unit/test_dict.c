@@ -1,4 +1,4 @@
-/* Tests of the dict codec: requests of all majors, replies, transactions, malformed lines, bounds. */
+/* Tests of the dict codec: requests of all majors, replies, transactions, bad lines, bounds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,7 @@
 """What every helper needs: private directories, free ports, programs, waiting."""
 
 import atexit
+import ctypes
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 import time
 import unittest
 
+PR_SET_PDEATHSIG = 1    # of Linux's prctl
 PATIENCE = 20.0         # seconds until a thing that should happen soon counts as not happening
 SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
@@ -52,14 +54,17 @@ def run(argv, *, stdin=b"", timeout=PATIENCE, env=None, cwd=None):
     """Runs a command to its end; stdout and stderr are bytes."""
     if isinstance(stdin, str):
         stdin = stdin.encode()
-    return subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout, env=env,
-                          cwd=cwd, check=False)
+    try:
+        return subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout, env=env,
+                              cwd=cwd, check=False)
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f"{argv} has not ended after {timeout:g} s: {late.stdout!r} {late.stderr!r}") from None
 
 
 def tempdir(case):
     """A private directory that other users may enter, short enough for unix sockets in it."""
     base = tempfile.gettempdir()
-    path = tempfile.mkdtemp(prefix="mm", dir=base if len(base) < 40 else os.sep + "tmp")
+    path = tempfile.mkdtemp(prefix="mapmux-e2e-", dir=base if len(base) < 40 else os.sep + "tmp")
     os.chmod(path, 0o755)
     on_cleanup(case, shutil.rmtree, path, True)
     return path
@@ -100,6 +105,11 @@ def wait_until(condition, what, timeout=PATIENCE, pause=0.02):
         time.sleep(pause)
 
 
+def die_with_parent():
+    """In a child, before its program starts: a killed test run leaves no daemon behind."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def answers(address):
     """Does something accept connections there? Address: a path, or (host, port)."""
     try:
@@ -130,7 +140,8 @@ class Daemon:
         self.argv, self.log_path = argv, log
         with open(log, "ab") as out:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out,
-                                            stderr=out, env=env, cwd=cwd)
+                                            stderr=out, env=env, cwd=cwd,
+                                            preexec_fn=die_with_parent)
         self.pid = self.process.pid
         self.final = None       # the log as it was at the end: its file may be gone
         _daemons.append(self)

@@ -97,9 +97,9 @@ class Mapmux(Daemon):
         alive = self.running()
         code = self.end()
         log = self.log()
-        assert not BAD.search(log), log
-        assert alive, f"mapmux had died with {code}:\n{log}"
-        assert code == 0, f"exit code {code} after SIGTERM:\n{log}"
+        assert not BAD.search(log), log[-8000:]
+        assert alive, f"mapmux had died with {code}:\n{log[-4000:]}"
+        assert code == 0, f"exit code {code} after SIGTERM:\n{log[-4000:]}"
 
     def ended(self, timeout=20):
         """Waits until it has ended by itself or by an earlier signal; its exit code."""
