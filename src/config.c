@@ -61,8 +61,8 @@ const struct setting listen_settings[] = {
 	{.name = "mode",
 		.kind = SET_STR,
 		.offset = offsetof(struct listen_options, mode),
-		.fallback = "0660",
-		.help = "unix socket: its mode, four octal digits"},
+		.fallback = "",
+		.help = "unix socket: its mode, four octal digits; default 0660, of dict 0666"},
 	{.name = "user",
 		.kind = SET_STR,
 		.offset = offsetof(struct listen_options, user),
@@ -187,11 +187,18 @@ static bool find_codec(struct draft *draft, struct section *section, const struc
 		error, place, "there is no protocol \"%s\"; %s", name.ptr, choices_print(&choices));
 }
 
-/* Of a socket file. */
+/* Dovecot's mail processes connect as the mail user, whoever that is: a dict socket is open to all
+ * unless it is told otherwise. */
+const char *listen_default_mode(const struct listen_conf *listen)
+{
+	return strcmp(listen->codec->name, "dict") == 0 ? "0666" : "0660";
+}
+
 static bool read_mode(struct draft *draft, struct section *section, struct listen_conf *listen,
 	struct error *error)
 {
-	const char *text = listen->options.mode;
+	bool given = section_find(section, "mode");
+	const char *text = given ? listen->options.mode : listen_default_mode(listen);
 	if (strlen(text) != 4 || strspn(text, "01234567") != 4 || text[0] != '0')
 		return fail_at(error, section_place(draft, section, "mode"),
 			"\"%s\" is no mode; allowed: four octal digits from 0000 to 0777, like "

@@ -10,7 +10,7 @@
 /* The keys of a listener that all protocols share. */
 struct listen_options {
 	const char *table;               /* "" : none */
-	const char *mode, *user, *group; /* unix sockets; mode is octal text, "0660" unless given */
+	const char *mode, *user, *group; /* unix sockets; mode is octal text; "": not given */
 	int64_t max_connections;         /* 0: no limit but the process's own */
 	int64_t idle_timeout;            /* ms; 0: never; -1: the codec's default */
 };
@@ -22,7 +22,7 @@ struct listen_conf {
 	struct address address;
 	const char *address_text;
 	struct listen_options options;
-	unsigned mode;                  /* options.mode as a number */
+	unsigned mode;                  /* of a unix socket: options.mode, or the protocol's */
 	const struct table_conf *table; /* the default one, or NULL */
 	void *conf;                     /* codec->conf_size bytes */
 	const char *where;              /* FILE:LINE or "command line" */
@@ -50,7 +50,8 @@ void config_free(struct config *config);
  * Where there is no secret it loads again to the same. */
 void config_print(const struct config *config);
 
-/* `mapmux help [TYPE]`: the options, or a table type's param and options; false: no such type. */
+/* `mapmux help [TYPE]`: the options, or the settings of a table type or a protocol; false: there is
+ * neither of that name. */
 bool config_help(const char *type);
 
 #endif

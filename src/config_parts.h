@@ -131,6 +131,9 @@ extern const struct setting global_settings[];
 /* config_print() to any stream. */
 void config_write(const struct config *config, FILE *out);
 
+/* What a unix socket's mode is unless it is given. */
+const char *listen_default_mode(const struct listen_conf *listen);
+
 /* The effective idle timeout: the listener's, or its codec's. */
 int64_t listen_idle_timeout(const struct listen_conf *listen);
 

@@ -300,6 +300,8 @@ static void print_listener(struct printer *printer, const struct listen_conf *li
 	print_key(printer, "    address", listen->address_text);
 	print_settings(printer, listen_settings, &listen->options, sizeof(listen->options));
 	print_settings(printer, listen->codec->settings, listen->conf, listen->codec->conf_size);
+	if (listen->address.kind == ADDRESS_UNIX && *listen->options.mode == '\0')
+		add_default(printer, "mode", listen_default_mode(listen));
 	if (listen->options.idle_timeout < 0) {
 		const struct setting as = {.name = "idle_timeout", .kind = SET_MSEC};
 		int64_t msec = listen_idle_timeout(listen);

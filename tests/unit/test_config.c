@@ -136,7 +136,7 @@ static void loads_yaml(void **state)
 	assert_int_equal(first->options.idle_timeout, 0);
 	assert_string_equal(first->where, "x.yaml:6");
 	const struct listen_conf *second = &config.listens[1];
-	assert_int_equal(second->mode, 0660);
+	assert_string_equal(second->options.mode, "");
 	assert_int_equal(second->options.idle_timeout, -1);
 	assert_int_equal(listen_idle_timeout(second), second->codec->idle_timeout);
 	assert_null(second->table);
@@ -158,8 +158,11 @@ static void has_defaults(void **state)
 	assert_int_equal(config.log_level, LOG_LEVEL_INFO);
 	assert_int_equal(config.log_format, LOG_FORMAT_TEXT);
 	assert_int_equal(config.log_to, LOG_TO_STDERR);
-	assert_int_equal(config.listens[0].mode, 0660);
+	assert_int_equal(config.listens[0].mode, 0666); /* mail users come as whoever they are */
 	assert_int_equal(config.ntables, 0);
+	config_free(&config);
+	must_load(ARGS("--listen", "socketmap:unix:/x"));
+	assert_int_equal(config.listens[0].mode, 0660);
 	config_free(&config);
 }
 
@@ -479,6 +482,7 @@ static void refuses_listeners(void **state)
 			"four octal digits"},
 		{"protocol: dict, address: \"unix:x\", mode: 0888", "mode: \"0888\" is no mode"},
 		{"protocol: dict, address: \"unix:x\", mode: 1777", "mode: \"1777\" is no mode"},
+		{"protocol: dict, address: \"unix:x\", mode: ", "mode: \"\" is no mode"},
 		{"protocol: dict, address: \"unix:x\", user: nosuchuser", "user: there is no user"},
 		{"protocol: dict, address: \"unix:x\", group: nosuchgroup",
 			"group: there is no group"},
@@ -852,7 +856,7 @@ static void helps(void **state)
 	assert_non_null(strstr(text, "auth_token: SECRET, or auth_token_file: FILE"));
 	assert_non_null(strstr(text, "timeout: TIME (default 10s)"));
 	text = help("socketmap");
-	assert_non_null(strstr(text, "mode: TEXT (default 0660)"));
+	assert_non_null(strstr(text, "mode: TEXT"));
 	assert_false(config_help("nonsense"));
 }
 
