@@ -224,9 +224,9 @@ static const struct setting settings[] = {
 static bool find_verdict(struct str name, unsigned char *verdict, struct error *error)
 {
 	static const char *const names[] = {"ok", "notfound", "temp", "perm"};
-	for (unsigned char i = 0; i < sizeof(names) / sizeof(*names); i++) {
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		if (str_eq(name, str_of(names[i]))) {
-			*verdict = i;
+			*verdict = (unsigned char)i;
 			return true;
 		}
 	}
@@ -755,9 +755,9 @@ static int by_value(const void *a, const void *b)
 static void finish_rows(struct query *query, struct pair *rows, size_t n)
 {
 	const struct question *question = query->ask;
-	if (question->flags & ITER_SORT_KEY)
+	if (n > 1 && (question->flags & ITER_SORT_KEY))
 		qsort(rows, n, sizeof(*rows), by_name);
-	else if (question->flags & ITER_SORT_VALUE)
+	else if (n > 1 && (question->flags & ITER_SORT_VALUE))
 		qsort(rows, n, sizeof(*rows), by_value);
 	if (question->max_rows > 0 && n > question->max_rows)
 		n = (size_t)question->max_rows;

@@ -38,9 +38,10 @@ static int check(int argc, char **argv)
 
 static int help(int argc, char **argv)
 {
-	if (config_help(argc > 0 ? argv[0] : NULL))
+	const char *topic = argc > 0 ? argv[0] : NULL;
+	if (config_help(topic) || !topic)
 		return 0;
-	fprintf(stderr, "mapmux: help: no such table type or protocol: %s\n", argv[0]);
+	fprintf(stderr, "mapmux: help: no such table type or protocol: %s\n", topic);
 	return 1;
 }
 

@@ -81,7 +81,7 @@ static void add_encoded(struct buf *to, struct str s, char also)
 	char *start = buf_reserve(to, s.len * 3), *at = start;
 	for (size_t i = 0; at && i < s.len; i++) {
 		unsigned char c = (unsigned char)s.ptr[i];
-		if (is_unreserved(c) || c == also)
+		if (is_unreserved(c) || c == (unsigned char)also)
 			*at++ = (char)c;
 		else
 			at = put_escaped(at, c);
