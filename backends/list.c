@@ -5,6 +5,7 @@ const struct backend *const backends[] = {
 	&backend_url,
 	&backend_static,
 	&backend_memory,
+	&backend_lua,
 	&backend_chain,
 	NULL,
 };

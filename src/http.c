@@ -74,10 +74,11 @@ struct http_transfer {
 	struct http_pool *pool;
 	struct http_fetch *fetch;
 	struct buf body;
-	struct str unsent; /* of fetch->send */
-	unsigned hops;     /* redirects followed */
-	bool plain;        /* set up for GET */
-	bool alone;        /* on a connection of its own */
+	struct str unsent;      /* of fetch->send */
+	unsigned hops;          /* redirects followed */
+	bool plain;             /* set up for GET */
+	struct curl_slist *own; /* headers of this request alone */
+	bool alone;             /* on a connection of its own */
 	SLIST_ENTRY(http_transfer) link;
 	char error[CURL_ERROR_SIZE];
 };
@@ -401,6 +402,15 @@ static void transfer_free(struct http_transfer *transfer)
 	free(transfer);
 }
 
+/* The next user of the handle sets his own. */
+static void drop_headers(struct http_transfer *transfer)
+{
+	curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, transfer->pool->headers);
+	curl_slist_free_all(transfer->own);
+	transfer->own = NULL;
+	transfer->plain = false;
+}
+
 /* Back to its pool; it is not with the multi handle any more. */
 static void transfer_release(struct http_transfer *transfer)
 {
@@ -409,6 +419,8 @@ static void transfer_release(struct http_transfer *transfer)
 	transfer->fetch->transfer = NULL;
 	transfer->fetch = NULL;
 	transfer->hops = 0;
+	if (transfer->own)
+		drop_headers(transfer);
 	pool->nbusy--;
 	if (pool->nidle >= KEEP_IDLE) {
 		transfer_free(transfer);
@@ -487,9 +499,44 @@ static struct curl_slist *headers_with_body(struct http_pool *pool, const char *
 
 /* ---- fetches ---- */
 
+static bool names_same(const char *a, const char *b)
+{
+	size_t n = strcspn(a, ":;");
+	return n == strcspn(b, ":;") && strncasecmp(a, b, n) == 0;
+}
+
+/* One of the same name in the request's own goes before the pool's. */
+static bool is_replaced(const char *header, const struct http_fetch *fetch)
+{
+	for (size_t i = 0; fetch->headers[i]; i++)
+		if (names_same(fetch->headers[i], header))
+			return true;
+	return false;
+}
+
+static struct curl_slist *own_headers(const struct http_pool *pool, const struct http_fetch *fetch)
+{
+	struct curl_slist *headers = NULL;
+	for (struct curl_slist *each = pool->headers; each; each = each->next)
+		if (!is_replaced(each->data, fetch))
+			headers = header_add(headers, each->data);
+	if (fetch->content_type) {
+		struct arena mem = {0};
+		const char *type = arena_printf(&mem, "Content-Type: %s", fetch->content_type).ptr;
+		if (!is_replaced(type, fetch))
+			headers = header_add(headers, type);
+		headers = header_add(headers, "Expect:");
+		arena_clear(&mem);
+	}
+	for (size_t i = 0; fetch->headers[i]; i++)
+		headers = header_add(headers, fetch->headers[i]);
+	return headers;
+}
+
 static bool is_plain(const struct http_fetch *fetch)
 {
-	return !fetch->content_type && !fetch->once && strcmp(fetch->method, "GET") == 0;
+	return !fetch->content_type && !fetch->once && !fetch->headers &&
+	       strcmp(fetch->method, "GET") == 0;
 }
 
 static void set_method(struct http_transfer *transfer, const struct http_fetch *fetch)
@@ -509,9 +556,12 @@ static void set_method(struct http_transfer *transfer, const struct http_fetch *
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
 	}
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, plain ? NULL : fetch->method);
+	if (fetch->headers)
+		transfer->own = own_headers(transfer->pool, fetch);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
-		body ? headers_with_body(transfer->pool, fetch->content_type)
-		     : transfer->pool->headers);
+		fetch->headers ? transfer->own
+		: body         ? headers_with_body(transfer->pool, fetch->content_type)
+			       : transfer->pool->headers);
 }
 
 /* libcurl 7.88 begins HTTP/2 anew in each request of a connection without TLS; the server hangs up.
@@ -651,6 +701,22 @@ static struct str explain(struct http_transfer *transfer, CURLcode code)
 	return why;
 }
 
+/* The last reply's, in the order they came. */
+static void keep_headers(struct http_transfer *transfer)
+{
+	struct http_fetch *fetch = transfer->fetch;
+	struct curl_header *header = NULL;
+	size_t n = 0;
+	while ((header = curl_easy_nextheader(transfer->easy, CURLH_HEADER, -1, header)))
+		n++;
+	struct pair *kept = arena_alloc(fetch->mem, n * sizeof(*kept));
+	fetch->replied = kept;
+	fetch->nreplied = n;
+	while ((header = curl_easy_nextheader(transfer->easy, CURLH_HEADER, -1, header)) && n-- > 0)
+		*kept++ = (struct pair){arena_str(fetch->mem, str_of(header->name)),
+			arena_str(fetch->mem, str_of(header->value))};
+}
+
 static void set_result(struct http_transfer *transfer, CURLcode code)
 {
 	struct http_fetch *fetch = transfer->fetch;
@@ -660,6 +726,8 @@ static void set_result(struct http_transfer *transfer, CURLcode code)
 	if (code == CURLE_OK) {
 		fetch->result = HTTP_REPLY;
 		fetch->body = arena_str(fetch->mem, buf_str(&transfer->body));
+		if (fetch->want_headers)
+			keep_headers(transfer);
 		return;
 	}
 	if (transfer->body.overflow) {

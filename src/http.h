@@ -35,15 +35,22 @@ struct http_fetch {
 	void (*done)(struct http_fetch *); /* in a turn; never from http_start() */
 	const char *method;                /* "GET", "POST", "DELETE", ... */
 	const char *url;                   /* percent-encoded; copied */
-	const char *content_type;          /* of `send`, one of few; NULL: no body */
-	struct str send;                   /* the request's body; lives until done() */
-	bool once;    /* never sent a second time, as is done when a kept connection has died */
-	bool no_body; /* the reply's body is not wanted and may have any size */
+	const char
+		*content_type; /* of `send`, one of few unless there are headers; NULL: no body */
+	struct str send;       /* the request's body; lives until done() */
+	const char *const
+		*headers; /* further ones, "Name: value", NULL-terminated; they go before the
+				     * pool's of that name; NULL: none */
+	bool once;        /* never sent a second time, as is done when a kept connection has died */
+	bool no_body;     /* the reply's body is not wanted and may have any size */
+	bool want_headers; /* of the reply */
 
 	enum http_result result;
 	int status;      /* of HTTP_REPLY and HTTP_TOO_LARGE */
 	struct str body; /* of HTTP_REPLY */
-	struct str why;  /* of the others: for people, without secrets */
+	size_t nreplied;
+	const struct pair *replied; /* of HTTP_REPLY, if wanted: its headers as they came */
+	struct str why;             /* of the others: for people, without secrets */
 
 	struct http_pool *pool; /* the engine's own, from here on; NULL: idle */
 	struct http_transfer *transfer;

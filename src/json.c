@@ -242,6 +242,22 @@ static bool next_member(struct scan *scan, bool named, struct str *name, struct 
 	return true;
 }
 
+bool json_part(struct str *rest, struct str *part)
+{
+	struct scan scan = {.at = rest->ptr, .end = rest->ptr + rest->len};
+	skip_blanks(&scan);
+	while (take(&scan, ',') || take(&scan, ':'))
+		;
+	const char *from = scan.at;
+	if (from < scan.end && strchr("{}[]", *from))
+		scan.at++;
+	else if (from < scan.end)
+		skip_value(&scan);
+	*part = (struct str){from, (size_t)(scan.at - from)};
+	*rest = (struct str){scan.at, (size_t)(scan.end - scan.at)};
+	return part->len > 0;
+}
+
 static char *put_utf8(char *to, unsigned long c)
 {
 	if (c < 0x80) {
@@ -296,8 +312,7 @@ static char unescape(char c)
 	}
 }
 
-/* What a JSON string says. False when that holds a NUL or half a surrogate pair. */
-static bool string_text(struct str json, struct arena *mem, struct str *text)
+bool json_text(struct str json, struct arena *mem, struct str *text)
 {
 	struct str inner = {json.ptr + 1, json.len - 2};
 	*text = inner;
@@ -414,7 +429,7 @@ static enum status scalar_value(
 {
 	switch (json.ptr[0]) {
 	case '"':
-		if (string_text(json, mem, value))
+		if (json_text(json, mem, value))
 			return ST_OK;
 		*why = "a string of the answer holds a NUL or half a surrogate pair";
 		return ST_TEMP;
@@ -506,7 +521,7 @@ static bool find_named(struct str object, struct str token, struct arena *mem, s
 	struct str name, value, text;
 	bool any = false;
 	while (next_member(&scan, true, &name, &value)) {
-		if (string_text(name, mem, &text) && is_token(text, token)) {
+		if (json_text(name, mem, &text) && is_token(text, token)) {
 			*found = value;
 			any = true;
 		}
@@ -590,7 +605,7 @@ static bool read_row(struct str name, struct str value, const struct json_rules 
 	struct arena *mem, struct pair *row, size_t *n, const char **why)
 {
 	*why = "a name in the answer holds a NUL or half a surrogate pair";
-	if (!string_text(name, mem, &row->name))
+	if (!json_text(name, mem, &row->name))
 		return false;
 	row->value = (struct str){"", 0};
 	enum status status = ST_OK;
@@ -663,8 +678,7 @@ static void add_character(struct buf *to, struct str one)
 		buf_add(to, one);
 }
 
-/* Bytes that are no UTF-8 become U+FFFD; false when there were any. */
-static bool add_quoted(struct buf *to, struct str text)
+bool json_add(struct buf *to, struct str text)
 {
 	bool valid = true;
 	buf_add_char(to, '"');
@@ -692,7 +706,7 @@ static struct str keep(struct buf *text, struct arena *mem)
 bool json_quote(struct str text, struct arena *mem, struct str *quoted)
 {
 	struct buf out = {.max = SIZE_MAX / 2};
-	bool valid = add_quoted(&out, text);
+	bool valid = json_add(&out, text);
 	*quoted = keep(&out, mem);
 	return valid;
 }
@@ -704,9 +718,9 @@ struct str json_object(const struct pair *pairs, size_t n, struct arena *mem)
 	for (size_t i = 0; i < n; i++) {
 		if (i > 0)
 			buf_add_char(&out, ',');
-		add_quoted(&out, pairs[i].name);
+		json_add(&out, pairs[i].name);
 		buf_add_char(&out, ':');
-		add_quoted(&out, pairs[i].value);
+		json_add(&out, pairs[i].value);
 	}
 	buf_add_char(&out, '}');
 	return keep(&out, mem);

@@ -4,6 +4,8 @@
 
 #include "question.h"
 
+struct buf;
+
 /* How a JSON document becomes an answer: product contract, Values. */
 struct json_rules {
 	enum form form;
@@ -28,6 +30,17 @@ bool json_pointer_valid(struct str pointer);
 
 /* Is it one whole JSON document? */
 bool json_valid(struct str text);
+
+/* The next part of a document that json_valid() has passed: a bracket, a string, a number or a word.
+ * Names are strings; commas, colons and blanks are left out. False at the end. */
+bool json_part(struct str *rest, struct str *part);
+
+/* What a JSON string (quotes included, checked) says: in `mem`, or a piece of it. False when that
+ * holds a NUL or half a surrogate pair. */
+bool json_text(struct str string, struct arena *mem, struct str *text);
+
+/* Adds it as a JSON string. False when there were bytes that are no UTF-8: they became U+FFFD. */
+bool json_add(struct buf *to, struct str text);
 
 /* As a JSON string, quotes included. False when there were bytes that are no UTF-8: they became
  * U+FFFD. */

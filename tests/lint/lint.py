@@ -16,16 +16,19 @@ LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
     ["setting", "turn", "question", "table", "query", "codec"],
     ["address", "json", "template", "config_parts", "config"],
-    ["http", "worker", "fronts"],
+    ["http", "timer", "worker", "fronts"],
     ["conn", "backends"],
     ["listener", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "worker", "conn", "listener"},
+    "event2": {"http", "timer", "worker", "conn", "listener"},
     "curl": {"http"},
     "cjson": {"json"},
     "yaml": {"config"},
+    "lua": {"backends"},
+    "lauxlib": {"backends"},
+    "lualib": {"backends"},
 }
 
 
@@ -81,11 +84,14 @@ def check_layers(complain):
 
 def check_libraries(complain):
     for path in sources("src/*.[ch]", "backends/*.[ch]"):
-        for library in includes(path, r"^#include <(event2|curl|cjson|yaml|lua|ares|hiredis)\b"):
+        for library in includes(
+                path, r"^#include <(event2|curl|cjson|yaml|lua|lauxlib|lualib|ares|hiredis)\b"):
             if path.suffix == ".h":
                 complain(path, f"a header includes the library {library}")
             elif room(path) not in LIBRARIES.get(library, set()):
                 complain(path, f"includes the library {library}; see LIBRARIES in tests/lint/lint.py")
+            elif room(path) == "backends" and not path.stem.startswith("lua"):
+                complain(path, f"a backend includes the library {library}")
 
 
 def check_headers(complain):
