@@ -10,6 +10,7 @@
 
 #include "config.h"
 #include "http.h"
+#include "resolver.h"
 
 struct worker {
 	struct event_base *base;
@@ -17,6 +18,7 @@ struct worker {
 	struct event *wake; /* the turn wants another */
 	struct table_set tables;
 	struct http *http;
+	struct resolver *resolver;
 	pthread_t thread;
 	_Atomic unsigned load;
 
@@ -112,6 +114,8 @@ void worker_free(struct worker *worker)
 	table_set_close(&worker->tables);
 	if (worker->http)
 		http_free(worker->http);
+	if (worker->resolver)
+		resolver_free(worker->resolver);
 	if (worker->rung)
 		event_free(worker->rung);
 	if (worker->wake)
@@ -182,6 +186,14 @@ struct http *worker_http(struct worker *worker)
 	if (!worker->http)
 		worker->http = http_new(worker->base, &worker->turn);
 	return worker->http;
+}
+
+struct resolver *worker_resolver(struct worker *worker)
+{
+	struct error error;
+	if (!worker->resolver)
+		worker->resolver = resolver_new(worker->base, &worker->turn, "", &error);
+	return worker->resolver;
 }
 
 char *worker_scratch(struct worker *worker)
