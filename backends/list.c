@@ -6,5 +6,6 @@ const struct backend *const backends[] = {
 	&backend_static,
 	&backend_memory,
 	&backend_chain,
+	&backend_dns_mx,
 	NULL,
 };

@@ -227,12 +227,9 @@ struct resolver *resolver_new(
 
 void resolver_free(struct resolver *resolver)
 {
-	struct sock *sock;
 	if (resolver->channel)
-		ares_destroy(resolver->channel); /* frees the tokens */
-	assert(resolver->nbusy == 0);
-	while ((sock = SLIST_FIRST(&resolver->socks)))
-		sock_free(sock);
+		ares_destroy(resolver->channel); /* frees the tokens, closes the sockets */
+	assert(resolver->nbusy == 0 && SLIST_EMPTY(&resolver->socks));
 	evtimer_del(&resolver->tick);
 	free(resolver);
 }

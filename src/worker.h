@@ -31,7 +31,7 @@ void worker_free(struct worker *worker); /* stopped, or never run; its connectio
 struct event_base *worker_base(struct worker *worker);
 struct turn *worker_turn(struct worker *worker);
 struct table_set *worker_tables(struct worker *worker);
-struct http *worker_http(struct worker *worker); /* made when the first table asks */
+struct http *worker_http(struct worker *worker);         /* made when the first table asks */
 struct resolver *worker_resolver(struct worker *worker); /* the same; of the system's servers */
 
 /* Memory that belongs to whoever runs, until he returns to the loop. */
