@@ -7,5 +7,6 @@ const struct backend *const backends[] = {
 	&backend_memory,
 	&backend_chain,
 	&backend_dns_mx,
+	&backend_userli,
 	NULL,
 };
