@@ -7,5 +7,7 @@ const struct backend *const backends[] = {
 	&backend_memory,
 	&backend_lua,
 	&backend_chain,
+	&backend_dns_mx,
+	&backend_userli,
 	NULL,
 };

@@ -10,6 +10,7 @@
 
 #include "config.h"
 #include "http.h"
+#include "resolver.h"
 #include "timer.h"
 
 struct worker {
@@ -18,6 +19,7 @@ struct worker {
 	struct event *wake; /* the turn wants another */
 	struct table_set tables;
 	struct http *http;
+	struct resolver *resolver;
 	struct timers *timers;
 	pthread_t thread;
 	_Atomic unsigned load;
@@ -114,6 +116,8 @@ void worker_free(struct worker *worker)
 	table_set_close(&worker->tables);
 	if (worker->http)
 		http_free(worker->http);
+	if (worker->resolver)
+		resolver_free(worker->resolver);
 	if (worker->timers)
 		timers_free(worker->timers);
 	if (worker->rung)
@@ -186,6 +190,14 @@ struct http *worker_http(struct worker *worker)
 	if (!worker->http)
 		worker->http = http_new(worker->base, &worker->turn);
 	return worker->http;
+}
+
+struct resolver *worker_resolver(struct worker *worker)
+{
+	struct error error;
+	if (!worker->resolver)
+		worker->resolver = resolver_new(worker->base, &worker->turn, "", &error);
+	return worker->resolver;
 }
 
 struct timers *worker_timers(struct worker *worker)

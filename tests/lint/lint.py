@@ -15,15 +15,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
     ["setting", "turn", "question", "table", "query", "codec"],
-    ["address", "json", "template", "config_parts", "config"],
-    ["http", "timer", "worker", "fronts"],
+    ["address", "domain", "json", "template", "config_parts", "config"],
+    ["http", "timer", "resolver", "worker", "fronts"],
     ["conn", "backends"],
     ["listener", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "timer", "worker", "conn", "listener"},
+    "event2": {"http", "timer", "resolver", "worker", "conn", "listener"},
     "curl": {"http"},
+    "ares": {"resolver"},
+    "idn2": {"domain"},
     "cjson": {"json"},
     "yaml": {"config"},
     "lua": {"backends"},
@@ -43,7 +45,7 @@ def room(path):
     stem = path.stem
     if stem.startswith("front"):
         return "fronts"
-    for prefix in ("config", "http", "json", "setting", "client"):
+    for prefix in ("config", "http", "resolver", "json", "setting", "client"):
         if stem.startswith(prefix + "_"):
             return prefix
     return stem
@@ -85,7 +87,7 @@ def check_layers(complain):
 def check_libraries(complain):
     for path in sources("src/*.[ch]", "backends/*.[ch]"):
         for library in includes(
-                path, r"^#include <(event2|curl|cjson|yaml|lua|lauxlib|lualib|ares|hiredis)\b"):
+                path, r"^#include <(event2|curl|cjson|yaml|lua|lauxlib|lualib|ares|idn2|hiredis)\b"):
             if path.suffix == ".h":
                 complain(path, f"a header includes the library {library}")
             elif room(path) not in LIBRARIES.get(library, set()):
