@@ -4,6 +4,7 @@
 
 #include "table.h"
 
-extern const struct backend backend_url, backend_static, backend_memory, backend_chain;
+extern const struct backend backend_url, backend_static, backend_memory, backend_chain,
+	backend_redis;
 
 #endif

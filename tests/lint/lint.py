@@ -16,16 +16,17 @@ LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
     ["setting", "turn", "question", "table", "query", "codec"],
     ["address", "json", "template", "config_parts", "config"],
-    ["http", "worker", "fronts"],
+    ["http", "names", "redis", "worker", "fronts"],
     ["conn", "backends"],
     ["listener", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "worker", "conn", "listener"},
+    "event2": {"http", "names", "redis", "worker", "conn", "listener"},
     "curl": {"http"},
     "cjson": {"json"},
     "yaml": {"config"},
+    "hiredis": {"redis"},
 }
 
 
@@ -40,7 +41,7 @@ def room(path):
     stem = path.stem
     if stem.startswith("front"):
         return "fronts"
-    for prefix in ("config", "http", "json", "setting", "client"):
+    for prefix in ("config", "http", "json", "redis", "setting", "client"):
         if stem.startswith(prefix + "_"):
             return prefix
     return stem
