@@ -161,6 +161,8 @@ static void sock_forget(struct sock *sock, int fd)
 	sock->used = sock->ours = false;
 }
 
+/* A socket that never connected is closed without a word to us. When the attempt at the next address
+ * gets the same number, curl believes it is watched already. */
 static curl_socket_t on_open(void *arg, curlsocktype type, struct curl_sockaddr *address)
 {
 	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
@@ -168,8 +170,11 @@ static curl_socket_t on_open(void *arg, curlsocktype type, struct curl_sockaddr 
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
 	struct sock *sock = sock_of(arg, fd);
+	short still = sock->used ? sock->watched : 0;
 	sock_forget(sock, fd);
 	sock->ours = true;
+	sock->used = still != 0;
+	watch(sock, fd, still);
 	return fd;
 }
 
