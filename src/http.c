@@ -32,6 +32,7 @@ struct sock {
 	struct event event;
 	short watched; /* by the loop: EV_READ, EV_WRITE */
 	bool used;     /* curl waits for it */
+	bool talks;    /* HTTP/2: the peer may speak unasked */
 	bool ours;     /* opened and closed through us: may stay watched while curl keeps it */
 };
 
@@ -85,14 +86,25 @@ static void collect(struct http *http);
 
 /* ---- sockets ---- */
 
+/* What a peer says unasked (a second reply, "408 Request Timeout") curl would take for the answer to
+ * its next request. An end without a byte before it makes curl open another connection instead. */
+static void make_dead(int fd)
+{
+	char words[4096];
+	shutdown(fd, SHUT_RDWR);
+	for (int i = 0; i < 64 && recv(fd, words, sizeof(words), MSG_DONTWAIT) > 0; i++)
+		;
+}
+
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
 	struct sock *sock = arg;
 	struct http *http = sock->http;
-	if (!sock->used) {
-		/* The peer has closed a connection that curl keeps, or talks unasked; curl will see. */
+	if (!sock->used) { /* curl keeps the connection, and the peer has closed it or talks */
 		event_del(&sock->event);
 		sock->watched = 0;
+		if (!sock->talks)
+			make_dead(fd);
 		return;
 	}
 	int bits =
@@ -162,13 +174,15 @@ static void sock_forget(struct sock *sock, int fd)
 
 static curl_socket_t on_open(void *arg, curlsocktype type, struct curl_sockaddr *address)
 {
+	struct http_pool *pool = arg;
 	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	(void)type;
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
-	struct sock *sock = sock_of(arg, fd);
+	struct sock *sock = sock_of(pool->http, fd);
 	sock_forget(sock, fd);
 	sock->ours = true;
+	sock->talks = pool->options->http2;
 	return fd;
 }
 
@@ -328,12 +342,12 @@ static void prepare_tls(CURL *easy, const struct http_options *options)
 	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 60L);
 }
 
-static void prepare_road(CURL *easy, struct http *http, const struct http_options *options)
+static void prepare_road(CURL *easy, struct http_pool *pool, const struct http_options *options)
 {
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
-	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, http);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, pool);
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
-	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, http);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, pool->http); /* it outlives the pool */
 	/* Neither of these from the environment. */
 	curl_easy_setopt(easy, CURLOPT_PROXY, options->proxy ? options->proxy : "");
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
@@ -370,7 +384,7 @@ static void prepare(struct http_transfer *transfer)
 		curl_easy_setopt(easy, CURLOPT_USERPWD, options->basic_auth);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, options->http2 ? 1L : 0L);
-	prepare_road(easy, pool->http, options);
+	prepare_road(easy, pool, options);
 	prepare_tls(easy, options);
 }
 

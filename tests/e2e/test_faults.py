@@ -1,8 +1,10 @@
 """What a hostile review found: clients, backends and neighbours at their worst."""
 
+import socket
+import threading
 import unittest
 
-from harness import Case, Mapmux, Socketmap, free_port, serve
+from harness import Case, Mapmux, Socketmap, free_port, serve, url
 from harness.mapmux import place
 from harness.wire import netstring
 
@@ -30,6 +32,66 @@ class Clients(Case):
                 if ends:
                     client.half_close()
                 self.assertEqual({client.reply() for _ in range(200)}, {("OK", "x" * 20000)})
+
+
+class RawBackend:
+    """An HTTP service at the level of bytes: say(number of the connection, socket, its request) for
+    each request, false when the connection is over."""
+
+    def __init__(self, case, say):
+        self.say, self.connections = say, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        case.addCleanup(self.listener.close)
+        case.addCleanup(self.listener.shutdown, socket.SHUT_RDWR)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/{{}}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.serve, args=(self.connections, sock), daemon=True).start()
+
+    def serve(self, number, sock):
+        with sock:
+            try:
+                request = sock.recv(65536)
+                while request and self.say(number, sock, request):
+                    request = sock.recv(65536)
+            except OSError:
+                pass
+
+
+FOUND = b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"v"'
+ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+class Backends(Case):
+    """HTTP services that do not keep to HTTP."""
+
+    def test_a_reply_nobody_asked_for_answers_nobody(self):
+        """It once was the answer to the next lookup: a user who exists bounced."""
+        heard, said = threading.Event(), threading.Event()
+
+        def say(number, sock, _):
+            sock.sendall(FOUND)
+            if number == 1:
+                heard.wait(10)
+                sock.sendall(ABSENT)
+                said.set()
+            return True
+
+        backend = RawBackend(self, say)
+        mux = serve(self, [url("u", backend.url)], threads=1)
+        self.assertEqual(mux.ask("u", "one"), ("OK", "v"))
+        heard.set()
+        self.assertTrue(said.wait(10))
+        for _ in range(3):      # loopback: what was said has arrived, and the loop looks at it first
+            self.assertEqual(mux.ask("u", "two"), ("OK", "v"))
+        self.assertEqual(backend.connections, 2)
 
 
 if __name__ == "__main__":
