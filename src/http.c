@@ -78,6 +78,7 @@ struct http_transfer {
 	struct str unsent; /* of fetch->send */
 	unsigned hops;     /* redirects followed */
 	bool plain;        /* set up for GET */
+	bool head_ended;   /* of the reply: the blank line was seen */
 	SLIST_ENTRY(http_transfer) link;
 	char error[CURL_ERROR_SIZE];
 };
@@ -304,6 +305,18 @@ static size_t on_body(char *data, size_t one, size_t n, void *arg)
 	return body->overflow ? 0 : n;
 }
 
+/* Curl takes a head that was cut for a whole reply, and then 404 or 200 for a word that stands. */
+static size_t on_header(char *line, size_t one, size_t n, void *arg)
+{
+	struct http_transfer *transfer = arg;
+	(void)one;
+	if (str_starts((struct str){line, n}, STR("HTTP/"))) /* perhaps behind a 100 Continue */
+		transfer->head_ended = false;
+	else if (n > 0 && (line[0] == '\r' || line[0] == '\n'))
+		transfer->head_ended = true;
+	return n;
+}
+
 static size_t on_send(char *to, size_t one, size_t n, void *arg)
 {
 	struct http_transfer *transfer = arg;
@@ -373,6 +386,8 @@ static void prepare(struct http_transfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_send);
 	curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_rewind);
@@ -544,6 +559,7 @@ static void begin(struct http_pool *pool, struct http_fetch *fetch)
 	struct http_transfer *transfer = transfer_new(pool);
 	pool->nbusy++;
 	transfer->fetch = fetch;
+	transfer->head_ended = false;
 	fetch->transfer = transfer;
 	set_url(transfer, fetch->url);
 	set_method(transfer, fetch);
@@ -629,6 +645,7 @@ static bool follow(struct http_transfer *transfer, long status)
 		return false;
 	struct arena mem = {0};
 	transfer->hops++;
+	transfer->head_ended = false;
 	transfer->unsent = transfer->fetch->send;
 	buf_reset(&transfer->body);
 	set_url(transfer, arena_str(&mem, str_of(to)).ptr);
@@ -655,6 +672,11 @@ static void set_result(struct http_transfer *transfer, CURLcode code)
 	long status = 0, sent = 0;
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	fetch->status = (int)status;
+	if (code == CURLE_OK && (!transfer->head_ended || status < 200)) {
+		fetch->result = HTTP_BROKEN;
+		fetch->why = STR("the reply ended within its head");
+		return;
+	}
 	if (code == CURLE_OK) {
 		fetch->result = HTTP_REPLY;
 		fetch->body = arena_str(fetch->mem, buf_str(&transfer->body));
@@ -678,7 +700,7 @@ static void finish(struct http_transfer *transfer, CURLcode code)
 	long status = 0;
 	if (code == CURLE_OK && pool->options->follow_redirects) {
 		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
-		if (status / 100 == 3 && follow(transfer, status))
+		if (status / 100 == 3 && transfer->head_ended && follow(transfer, status))
 			return;
 	}
 	set_result(transfer, code);

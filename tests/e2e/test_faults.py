@@ -93,6 +93,25 @@ class Backends(Case):
             self.assertEqual(mux.ask("u", "two"), ("OK", "v"))
         self.assertEqual(backend.connections, 2)
 
+    def test_a_cut_head_says_nothing(self):
+        """A server that dies behind its first line has not answered."""
+        for line in (b"HTTP/1.1 404 Not Found", b"HTTP/1.1 200 OK", b"HTTP/1.1 100 Continue\r\n"):
+            for cut in (b"", b"\r\n", b"\r\nContent-Le", b"\r\nContent-Length: 3\r\n"):
+                with self.subTest(line=line, cut=cut):
+                    backend = RawBackend(self, lambda _number, sock, _request: sock.sendall(line + cut))
+                    mux = serve(self, [url("u", backend.url)], threads=1)
+                    self.assertEqual(mux.ask("u", "key")[0], "TEMP")
+                    with mux.dict("u") as client:
+                        self.assertEqual(client.change(1, ("set", "shared/k", "v")).letter, "W")
+                        self.assertEqual(client.change(2, ("unset", "shared/k")).letter, "W")
+
+    def test_trailers_are_no_cut_head(self):
+        chunked = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n"v"\r\n0\r\nX-Sum: 1\r\n\r\n'
+        backend = RawBackend(self, lambda _number, sock, _request: sock.sendall(chunked) is None)
+        mux = serve(self, [url("u", backend.url)], threads=1)
+        for _ in range(2):
+            self.assertEqual(mux.ask("u", "key"), ("OK", "v"))
+
 
 if __name__ == "__main__":
     unittest.main()
