@@ -112,6 +112,16 @@ class Backends(Case):
         for _ in range(2):
             self.assertEqual(mux.ask("u", "key"), ("OK", "v"))
 
+    def test_a_404_that_means_temp_does_not_acknowledge_a_write(self):
+        """`status: {404: temp}`: the proxy before the service says it while that is away."""
+        backend = RawBackend(self, lambda _number, sock, _request: sock.sendall(ABSENT) is None)
+        mux = serve(self, [url("u", backend.url), url("t", backend.url, status={404: "temp"})], threads=1)
+        for table, letters in (("u", "FON"), ("t", "FFF")):
+            with self.subTest(table=table), mux.dict(table) as client:
+                got = [client.change(n, step).letter for n, step in enumerate((
+                    ("set", "shared/k", "v"), ("unset", "shared/k"), ("inc", "shared/k", 1)))]
+                self.assertEqual("".join(got), letters)
+
 
 if __name__ == "__main__":
     unittest.main()
