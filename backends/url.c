@@ -955,15 +955,16 @@ static void on_changed(struct ask *ask)
 	struct transaction *transaction = (struct transaction *)(void *)ask;
 	const struct change *change = &ask->query->ask->changes[transaction->at];
 	int http = ask->fetch.status;
-	bool reply = ask->fetch.result == HTTP_REPLY,
-	     absent = reply && (http == 404 || http == 410);
+	bool reply = ask->fetch.result == HTTP_REPLY;
+	const char *why = NULL;
+	enum status status = reply && http / 100 == 2 ? ST_OK : judge(ask, &why);
+	/* Unless the administrator does not take these for the word of the service: `404: temp`. */
+	bool absent = reply && (http == 404 || http == 410) && status == ST_NOTFOUND;
 	if (reply && (http / 100 == 2 || (absent && change->kind == CH_UNSET))) {
 		transaction->at++;
 		next_change(transaction);
 		return;
 	}
-	const char *why;
-	enum status status = judge(ask, &why);
 	if (absent && change->kind == CH_ADD && transaction->at == 0) {
 		query_notfound(ask->query);
 		return;
