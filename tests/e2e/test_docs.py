@@ -18,7 +18,6 @@ import pathlib
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import unittest
 
@@ -482,22 +481,15 @@ class Demo(Case):
     """`make run`: the lines that its script prints are true."""
 
     def test_printed_lines(self):
-        where = tempdir(self)
-        os.makedirs(os.path.join(where, "build"))
-        os.symlink(ROOT / "conf", os.path.join(where, "conf"))
         self.assertIn("conf/demo.sh", run([program("make", "make"), "-n", "run"], cwd=ROOT).stdout.decode())
-        # Its port is fixed: this test waits until no other has it.
-        guard = socket.socket(socket.AF_UNIX)
-        self.addCleanup(guard.close)
-
-        def mine():
-            try:
-                guard.bind("\0mapmux-e2e-demo")
-                return True
-            except OSError:
-                return False
-        wait_until(mine, "no other test runs the demo", timeout=40, pause=0.2)
-        wait_until(lambda: not answers(("127.0.0.1", 10001)), "port 10001 is free")
+        where, port = tempdir(self), free_port()
+        for name in ("build", "conf"):
+            os.mkdir(os.path.join(where, name))
+        for name in ("demo.sh", "demo.yaml"):   # copies: their port is fixed, and another demo may have it
+            text = (ROOT / "conf" / name).read_text(encoding="utf-8")
+            self.assertIn(":10001", text)
+            with open(os.path.join(where, "conf", name), "w", encoding="utf-8") as file:
+                file.write(text.replace(":10001", f":{port}"))
         with open(os.path.join(where, "out"), "wb") as out:
             demo = subprocess.Popen(["/bin/sh", "conf/demo.sh", binary()], cwd=where, stdout=out, stderr=out,
                                     stdin=subprocess.DEVNULL, start_new_session=True)
@@ -525,7 +517,7 @@ class Demo(Case):
                 demo.send_signal(signal.SIGTERM)
             demo.wait(20)
         self.assertEqual(demo.returncode, 0, printed())
-        self.assertFalse(answers(("127.0.0.1", 10001)), "mapmux was left behind")
+        self.assertFalse(answers(("127.0.0.1", port)), "mapmux was left behind")
 
 
 if __name__ == "__main__":
