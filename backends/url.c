@@ -441,6 +441,18 @@ static bool compile_templates(
 	return true;
 }
 
+static void warn_of_http2(const struct table_conf *table)
+{
+	const struct url_conf *conf = table->conf;
+	const struct url_shared *shared = table->shared;
+	for (unsigned i = 0; conf->http2 && i < shared->nupstreams; i++)
+		if (str_starts(str_of(template_origin(shared->upstreams[i])), STR("http://")) &&
+			!http_can_keep_h2c())
+			log_warn("table %s: http2: this libcurl cannot keep HTTP/2 connections "
+				 "without TLS: each request to %s makes one",
+				table->name, template_origin(shared->upstreams[i]));
+}
+
 static void drop(struct table_conf *table)
 {
 	struct url_shared *shared = table->shared;
@@ -457,14 +469,16 @@ static bool check(struct table_conf *table, struct error *error)
 	table->shared = shared;
 	if (conf->method != METHOD_POST)
 		table->ops &= ~CAN(OP_POLICY);
-	if (!json_pointer_valid(str_of(table->options.value)))
-		error_set(error, "value: a JSON pointer begins with '/', and ~ is written ~0");
-	else if (compile_templates(conf, shared, error) &&
-		 make_verdicts(&conf->status, shared->verdicts, error) &&
-		 make_http_options(conf, shared, error))
-		return true;
-	drop(table);
-	return false;
+	bool ok = json_pointer_valid(str_of(table->options.value)) ||
+		  error_set(error, "value: a JSON pointer begins with '/', and ~ is written ~0");
+	ok = ok && compile_templates(conf, shared, error) &&
+	     make_verdicts(&conf->status, shared->verdicts, error) &&
+	     make_http_options(conf, shared, error);
+	if (ok)
+		warn_of_http2(table);
+	else
+		drop(table);
+	return ok;
 }
 
 static bool open_table(struct table *table, struct error *error)
@@ -705,8 +719,8 @@ static void refuse(const struct ask *ask)
 			(struct pair[]){{STR("table"), str_of(conf->name)}, {STR("key"), ask->key}},
 			2);
 	else if (log_allowed(&shared_of(query)->bad_keys, WARN_MS, &held))
-		log_info("table %s: a key that cannot stand in its URL was not asked for (%u more "
-			 "since the last such line)",
+		log_info("table %s: a key that cannot stand in its URL was not asked for (%u lines "
+			 "like this held back)",
 			conf->name, held);
 }
 

@@ -81,8 +81,10 @@ static void lend_out(struct conn *conn)
 	conn->group->spare_out = (struct buf){.max = OUT_MAX};
 }
 
+/* What a vanished client did not take goes with him: it is nobody else's answer. */
 static void return_out(struct conn *conn)
 {
+	buf_reset(&conn->out);
 	if (conn->out.size > SPARE_OUT || conn->group->spare_out.ptr)
 		buf_free(&conn->out);
 	else

@@ -77,6 +77,7 @@ struct http_transfer {
 	struct str unsent; /* of fetch->send */
 	unsigned hops;     /* redirects followed */
 	bool plain;        /* set up for GET */
+	bool alone;        /* on a connection of its own */
 	SLIST_ENTRY(http_transfer) link;
 	char error[CURL_ERROR_SIZE];
 };
@@ -491,7 +492,6 @@ static bool is_plain(const struct http_fetch *fetch)
 	return !fetch->content_type && !fetch->once && strcmp(fetch->method, "GET") == 0;
 }
 
-/* Without a body nothing stops curl from sending a second time but a connection of its own. */
 static void set_method(struct http_transfer *transfer, const struct http_fetch *fetch)
 {
 	CURL *easy = transfer->easy;
@@ -509,20 +509,36 @@ static void set_method(struct http_transfer *transfer, const struct http_fetch *
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
 	}
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, plain ? NULL : fetch->method);
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, fetch->once && !body ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
 		body ? headers_with_body(transfer->pool, fetch->content_type)
 		     : transfer->pool->headers);
 }
 
+/* libcurl 7.88 begins HTTP/2 anew in each request of a connection without TLS; the server hangs up.
+ * https://github.com/curl/curl/issues/10634 */
+bool http_can_keep_h2c(void)
+{
+	unsigned version = curl_version_info(CURLVERSION_NOW)->version_num;
+	return version < 0x075800 || version >= 0x080000;
+}
+
 static void set_url(struct http_transfer *transfer, const char *url)
 {
+	const struct http_fetch *fetch = transfer->fetch;
+	bool http2 = transfer->pool->options->http2;
+	bool tls = http2 && strncasecmp(url, "https:", 6) == 0;
+	/* Without a body nothing else stops curl from sending a second time. */
+	bool alone =
+		(fetch->once && !fetch->content_type) || (http2 && !tls && !http_can_keep_h2c());
 	curl_easy_setopt(transfer->easy, CURLOPT_URL, url);
-	if (transfer->pool->options->http2) {
-		bool tls = strncasecmp(url, "https:", 6) == 0;
+	if (http2)
 		curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION,
 			(long)(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
-	}
+	if (alone == transfer->alone)
+		return;
+	transfer->alone = alone;
+	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, alone ? 1L : 0L);
+	curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, alone ? 1L : 0L);
 }
 
 static void begin(struct http_pool *pool, struct http_fetch *fetch)
