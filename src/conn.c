@@ -81,8 +81,10 @@ static void lend_out(struct conn *conn)
 	conn->group->spare_out = (struct buf){.max = OUT_MAX};
 }
 
+/* What a vanished client did not take goes with him: it is nobody else's answer. */
 static void return_out(struct conn *conn)
 {
+	buf_reset(&conn->out);
 	if (conn->out.size > SPARE_OUT || conn->group->spare_out.ptr)
 		buf_free(&conn->out);
 	else
@@ -241,13 +243,14 @@ static void start(struct slot *slot)
 	query_start(&slot->query, slot->query.table, &slot->ask, on_answer);
 }
 
+/* A name that nobody has is not answered from another table: that would be a wrong answer. */
 static struct table *find_table(struct conn *conn, struct str name)
 {
 	struct table_set *tables = worker_tables(conn->group->worker);
-	struct table *table = name.len > 0 ? table_set_find(tables, name) : NULL;
-	if (!table && conn->group->conf->table)
-		table = &tables->tables[conn->group->conf->table->index];
-	return table;
+	const struct table_conf *otherwise = conn->group->conf->table;
+	if (name.len > 0)
+		return table_set_find(tables, name);
+	return otherwise ? &tables->tables[otherwise->index] : NULL;
 }
 
 /* The protocol's own way: an error to the question, or the end of the connection. */
@@ -496,6 +499,12 @@ static short wanted(const struct conn *conn)
 	return what;
 }
 
+/* Requests were read that could not be decoded for all that waited to be written. */
+static bool held_back(const struct conn *conn)
+{
+	return conn->in.len > 0 && !conn->gone && !may_decode(conn);
+}
+
 /* The end of each turn that touched the connection. */
 static void settle(struct job *job)
 {
@@ -511,8 +520,13 @@ static void settle(struct job *job)
 	}
 	if (conn->out.overflow)
 		conn->gone = true; /* an answer is missing: the client must not wait for it */
+	bool held = held_back(conn);
 	if (!conn->gone && conn->out.len > 0)
 		flush(conn);
+	if (held && !held_back(conn)) { /* nothing else would wake them up */
+		touch(conn);
+		return;
+	}
 	if (conn->gone) {
 		hang_up(conn);
 		forget(conn, false);
