@@ -12,15 +12,13 @@ enum { RETRY_MS = 1000 }; /* a script that fails to load again is tried so often
 #define AT(member) .offset = offsetof(struct lua_conf, member)
 
 static const struct setting settings[] = {
-	{.name = "param",
-		.kind = SET_STR,
-		AT(param),
-		.help = "the script, a file of Lua 5.4"},
+	{.name = "param", .kind = SET_STR, AT(param), .help = "the script, a file of Lua 5.4"},
 	{.name = "functions",
 		.kind = SET_LIST,
 		AT(functions),
 		.fallback = "",
-		.help = "what the script defines; empty: whatever it does. With names, they must be "
+		.help = "what the script defines; empty: whatever it does. With names, they must "
+			"be "
 			"there, and other operations are not offered"},
 	{.name = "uses",
 		.kind = SET_TABLES,
@@ -183,9 +181,9 @@ static void make_path(const struct lua_conf *conf, struct lua_shared *shared)
 	const char *slash = strrchr(conf->param, '/');
 	int n = slash ? (int)(slash - conf->param) : 1;
 	const char *directory = slash ? conf->param : ".";
-	shared->path = arena_printf(&shared->mem, "%.*s/?.lua;%.*s/?/init.lua", n, directory, n,
-		directory)
-			       .ptr;
+	shared->path =
+		arena_printf(&shared->mem, "%.*s/?.lua;%.*s/?/init.lua", n, directory, n, directory)
+			.ptr;
 }
 
 static const char *or_null(const char *text)

@@ -63,8 +63,8 @@ static struct str one_line(struct str text, struct arena *mem)
 	return line;
 }
 
-bool status_read(struct vm *vm, struct lua_State *L, int index, struct arena *mem,
-	struct answer *answer)
+bool status_read(
+	struct vm *vm, struct lua_State *L, int index, struct arena *mem, struct answer *answer)
 {
 	index = lua_absindex(L, index);
 	if (!lua_istable(L, index) || !lua_checkstack(L, 3) || !lua_getmetatable(L, index))
@@ -245,7 +245,8 @@ static int api_urlencode(lua_State *L)
 	return 1;
 }
 
-static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char base64_digits[] =
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 static int base64_encode(lua_State *L)
 {

@@ -88,8 +88,7 @@ static int finish(lua_State *L, int status, lua_KContext context)
 	if (run->late)
 		return status_raise(L, ST_TEMP, "no HTTP reply within the request's timeout");
 	if (fetch->result != HTTP_REPLY)
-		return status_raise(
-			L, ST_TEMP, "HTTP: %.*s", (int)fetch->why.len, fetch->why.ptr);
+		return status_raise(L, ST_TEMP, "HTTP: %.*s", (int)fetch->why.len, fetch->why.ptr);
 	lua_createtable(L, 0, 3);
 	lua_pushinteger(L, fetch->status);
 	lua_setfield(L, -2, "status");
@@ -209,8 +208,8 @@ static const char *check_url(lua_State *L, int index)
 	url.ptr = luaL_checklstring(L, index, &url.len);
 	for (size_t i = 0; i < url.len; i++)
 		if ((unsigned char)url.ptr[i] <= 0x20 || url.ptr[i] == 0x7f)
-			luaL_argerror(L, index,
-				"a blank or control character; mapmux.urlencode() helps");
+			luaL_argerror(
+				L, index, "a blank or control character; mapmux.urlencode() helps");
 	luaL_argcheck(L, url.len < MAX_URL, index, "a URL too long");
 	luaL_argcheck(L,
 		strncasecmp(url.ptr, "http://", 7) == 0 || strncasecmp(url.ptr, "https://", 8) == 0,

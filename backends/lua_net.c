@@ -159,10 +159,10 @@ static const char *const refused[] = {"AUTH", "BLMOVE", "BLMPOP", "BLPOP", "BRPO
 	"WAIT", "WATCH", NULL};
 
 /* What changes nothing; all others leave a failed transaction of the asker's uncertain. */
-static const char *const readers[] = {"EXISTS", "GET", "GETRANGE", "HEXISTS", "HGET", "HGETALL", "HKEYS",
-	"HLEN", "HMGET", "HVALS", "KEYS", "LINDEX", "LLEN", "LRANGE", "MGET", "PING", "PTTL", "SCAN",
-	"SCARD", "SISMEMBER", "SMEMBERS", "SMISMEMBER", "STRLEN", "TTL", "TYPE", "ZCARD", "ZCOUNT",
-	"ZRANGE", "ZRANK", "ZSCORE", NULL};
+static const char *const readers[] = {"EXISTS", "GET", "GETRANGE", "HEXISTS", "HGET", "HGETALL",
+	"HKEYS", "HLEN", "HMGET", "HVALS", "KEYS", "LINDEX", "LLEN", "LRANGE", "MGET", "PING",
+	"PTTL", "SCAN", "SCARD", "SISMEMBER", "SMEMBERS", "SMISMEMBER", "STRLEN", "TTL", "TYPE",
+	"ZCARD", "ZCOUNT", "ZRANGE", "ZRANK", "ZSCORE", NULL};
 
 static bool is_one_of(const char *const *names, struct str name)
 {
@@ -239,8 +239,7 @@ static int finish_redis(lua_State *L, int status, lua_KContext context)
 	(void)status;
 	(void)context;
 	if (redis->result != REDIS_REPLY)
-		return status_raise(
-			L, ST_TEMP, "Redis: %.*s", (int)redis->why.len, redis->why.ptr);
+		return status_raise(L, ST_TEMP, "Redis: %.*s", (int)redis->why.len, redis->why.ptr);
 	push_reply(L, &redis->replies[redis->ncommands - 1], false);
 	return 1;
 }

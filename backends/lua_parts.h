@@ -61,22 +61,22 @@ struct vm {
 	unsigned running;
 	SLIST_HEAD(, run) spare;
 	unsigned nspare;
-	int entries[ENTRY_COUNT];   /* registry references */
-	bool brief[ENTRY_COUNT];    /* takes no `request` */
-	bool expires;               /* the script says that it honours request.expire */
-	const void *status_mark;    /* metatables, by address */
+	int entries[ENTRY_COUNT]; /* registry references */
+	bool brief[ENTRY_COUNT];  /* takes no `request` */
+	bool expires;             /* the script says that it honours request.expire */
+	const void *status_mark;  /* metatables, by address */
 	const void *object_mark;
-	struct buf scratch;         /* text on its way into the state */
-	struct arena mem;           /* the same; cleared by the next user */
+	struct buf scratch; /* text on its way into the state */
+	struct arena mem;   /* the same; cleared by the next user */
 	SLIST_ENTRY(vm) link;
 };
 
 /* A table in a worker. */
 struct lua_table {
 	struct table *table;
-	struct vm *vm;      /* for new questions; NULL: it could not be renewed */
+	struct vm *vm; /* for new questions; NULL: it could not be renewed */
 	SLIST_HEAD(, vm) old;
-	uint64_t retry_ms;  /* when it is tried again */
+	uint64_t retry_ms; /* when it is tried again */
 	struct http_pool *pool;
 	struct redis *redis;
 	struct resolver *resolver;
@@ -91,7 +91,7 @@ bool vm_check(const struct lua_conf *conf, struct error *error);
 
 /* A state with the script loaded and its main chunk run. */
 struct vm *vm_new(struct lua_table *home, struct error *error);
-void vm_free(struct vm *vm); /* nothing runs */
+void vm_free(struct vm *vm);                            /* nothing runs */
 bool vm_has(const struct vm *vm, enum lua_entry entry); /* does the script define it? */
 
 /* Its memory was not enough: new questions get another state; those under way end in this one. */
@@ -173,8 +173,8 @@ enum status value_text(struct vm *vm, struct lua_State *L, int index, const stru
 	struct str *text, const char **why);
 
 /* Rows out of what iterate() has returned; false with *why. Raises no error. */
-bool value_rows(struct vm *vm, struct lua_State *L, int index, struct query *query,
-	const char **why);
+bool value_rows(
+	struct vm *vm, struct lua_State *L, int index, struct query *query, const char **why);
 
 /* In protected mode: mapmux.json, mapmux.null. The table `mapmux` is at the top. */
 void value_open(struct lua_State *L, struct vm *vm);
@@ -187,8 +187,8 @@ void api_open_http(struct lua_State *L);
 void api_open_net(struct lua_State *L, struct vm *vm); /* dns, redis */
 
 /* What mapmux.temp(), perm() and uncertain() return, and what failures raise. */
-bool status_read(struct vm *vm, struct lua_State *L, int index, struct arena *mem,
-	struct answer *answer);
+bool status_read(
+	struct vm *vm, struct lua_State *L, int index, struct arena *mem, struct answer *answer);
 
 /* Raises ST_TEMP or ST_PERM with that reason. */
 int status_raise(struct lua_State *L, enum status status, const char *fmt, ...)

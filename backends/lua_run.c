@@ -360,7 +360,8 @@ static int explain(lua_State *L)
 	const char *text = luaL_gsub(L, lua_tostring(L, -1), "\n\t", " | ");
 	text = luaL_gsub(L, text, "\n", " | ");
 	if (held > 0)
-		log_error("table %s: %s (and %u more errors)", query->table->conf->name, text, held);
+		log_error(
+			"table %s: %s (and %u more errors)", query->table->conf->name, text, held);
 	else
 		log_error("table %s: %s", query->table->conf->name, text);
 	return 0;
@@ -371,8 +372,9 @@ static void explain_memory(struct run *run)
 {
 	struct query *query = run->query;
 	unsigned held;
-	query->answer.why = arena_printf(query->mem, "the script needs more memory than %" PRIi64 " bytes",
-		lua_conf_of(run->vm)->memory);
+	query->answer.why =
+		arena_printf(query->mem, "the script needs more memory than %" PRIi64 " bytes",
+			lua_conf_of(run->vm)->memory);
 	if (log_allowed(&lua_shared_of(run->vm)->failures, WARN_MS, &held))
 		log_error("table %s: %s; its state is made anew", query->table->conf->name,
 			query->answer.why.ptr);

@@ -146,8 +146,7 @@ static int safe_require(lua_State *L)
 		lua_getfield(L, package, "path");
 		lua_call(L, 2, 2);
 		if (lua_isnil(L, -2))
-			return luaL_error(
-				L, "module '%s' not found:%s", name, lua_tostring(L, -1));
+			return luaL_error(L, "module '%s' not found:%s", name, lua_tostring(L, -1));
 	}
 	lua_pushvalue(L, 1);
 	lua_pushvalue(L, -2);
@@ -199,9 +198,10 @@ static void close_library(lua_State *L)
 
 void sandbox_open(struct lua_State *L, const char *path, bool unsafe)
 {
-	static const luaL_Reg safe[] = {{LUA_GNAME, luaopen_base}, {LUA_COLIBNAME, luaopen_coroutine},
-		{LUA_TABLIBNAME, luaopen_table}, {LUA_STRLIBNAME, luaopen_string},
-		{LUA_MATHLIBNAME, luaopen_math}, {LUA_UTF8LIBNAME, luaopen_utf8}};
+	static const luaL_Reg safe[] = {{LUA_GNAME, luaopen_base},
+		{LUA_COLIBNAME, luaopen_coroutine}, {LUA_TABLIBNAME, luaopen_table},
+		{LUA_STRLIBNAME, luaopen_string}, {LUA_MATHLIBNAME, luaopen_math},
+		{LUA_UTF8LIBNAME, luaopen_utf8}};
 	if (unsafe) {
 		luaL_openlibs(L);
 		lua_getglobal(L, "package");

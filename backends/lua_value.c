@@ -302,8 +302,8 @@ static bool add_row(struct vm *vm, lua_State *L, bool named, const struct query 
 		*why = "iterate() has returned a name with a NUL";
 		return false;
 	}
-	name = arena_printf(query->mem, "%.*s%.*s", (int)prefix.len, prefix.ptr, (int)name.len,
-		name.ptr);
+	name = arena_printf(
+		query->mem, "%.*s%.*s", (int)prefix.len, prefix.ptr, (int)name.len, name.ptr);
 	if (!rows_want(query->ask, name))
 		return true;
 	enum status status = ST_OK;
@@ -354,8 +354,7 @@ static void read_text(lua_State *L, struct vm *vm, struct str part)
 static void read_number(lua_State *L, struct str part)
 {
 	int64_t n;
-	if (!str_has(part, '.') && !str_has(part, 'e') && !str_has(part, 'E') &&
-		str_i64(part, &n))
+	if (!str_has(part, '.') && !str_has(part, 'e') && !str_has(part, 'E') && str_i64(part, &n))
 		lua_pushinteger(L, n);
 	else
 		lua_pushnumber(L, strtod(part.ptr, NULL)); /* ends where the part does */

@@ -8,8 +8,8 @@
 #include "lua_parts.h"
 
 enum {
-	HOOK_STEPS = 1000,   /* instructions between two looks at the limits */
-	LOOK_GROWN = 256,    /* allocations between two looks at the clock */
+	HOOK_STEPS = 1000, /* instructions between two looks at the limits */
+	LOOK_GROWN = 256,  /* allocations between two looks at the clock */
 	SCRATCH_MAX = 16 << 20,
 };
 
@@ -73,7 +73,8 @@ static void on_steps(lua_State *L, lua_Debug *ar)
 	lua_sethook(L, on_steps, LUA_MASKCOUNT, 1);
 	luaL_where(L, 0);
 	if (vm->stop == STOP_STEPS)
-		lua_pushfstring(L, "stopped after %I instructions", (LUAI_UACINT)conf->instructions);
+		lua_pushfstring(
+			L, "stopped after %I instructions", (LUAI_UACINT)conf->instructions);
 	else
 		lua_pushfstring(L, "stopped after %I ms", (LUAI_UACINT)conf->cpu_time);
 	lua_concat(L, 2);
@@ -230,8 +231,9 @@ static bool check_entries(struct vm *vm, struct error *error)
 		}
 		lua_pop(vm->L, 1);
 		if (!found)
-			return error_set(error, "%s: defines no function %s, which `functions` names",
-				conf->param, name);
+			return error_set(error,
+				"%s: defines no function %s, which `functions` names", conf->param,
+				name);
 	}
 	return has_any(vm) ||
 	       error_set(error,

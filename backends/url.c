@@ -17,6 +17,7 @@ enum {
 	MAX_URL = 256 * 1024, /* bytes */
 	DOWN_MS = 5000,       /* an upstream that failed is asked last for so long */
 	PARALLEL = 8,         /* lookups of one iteration under way */
+	MAX_ROWS = 64 << 20,  /* bytes that the answers to these may have together */
 	WARN_MS = 60000,
 };
 
@@ -77,7 +78,7 @@ struct iteration {
 	struct ask list; /* for the names; first, so that query->work points to it */
 	struct pair *rows;
 	bool *found;
-	size_t nrows, next, nfound;
+	size_t nrows, next, nfound, bytes;
 	unsigned running;
 	struct ask *lookups; /* PARALLEL of them */
 };
@@ -828,6 +829,11 @@ static void on_row(struct ask *ask)
 	const char *why;
 	iteration->running--;
 	enum status status = read_value(ask, &value, &why);
+	iteration->bytes += ask->fetch.body.len;
+	if (iteration->bytes > MAX_ROWS) {
+		status = ST_TEMP;
+		why = "the values of the iteration are too large together";
+	}
 	if (status == ST_TEMP || status == ST_PERM) {
 		for (unsigned i = 0; i < PARALLEL; i++)
 			http_cancel(&iteration->lookups[i].fetch);
@@ -949,15 +955,16 @@ static void on_changed(struct ask *ask)
 	struct transaction *transaction = (struct transaction *)(void *)ask;
 	const struct change *change = &ask->query->ask->changes[transaction->at];
 	int http = ask->fetch.status;
-	bool reply = ask->fetch.result == HTTP_REPLY,
-	     absent = reply && (http == 404 || http == 410);
+	bool reply = ask->fetch.result == HTTP_REPLY;
+	const char *why = NULL;
+	enum status status = reply && http / 100 == 2 ? ST_OK : judge(ask, &why);
+	/* Unless the administrator does not take these for the word of the service: `404: temp`. */
+	bool absent = reply && (http == 404 || http == 410) && status == ST_NOTFOUND;
 	if (reply && (http / 100 == 2 || (absent && change->kind == CH_UNSET))) {
 		transaction->at++;
 		next_change(transaction);
 		return;
 	}
-	const char *why;
-	enum status status = judge(ask, &why);
 	if (absent && change->kind == CH_ADD && transaction->at == 0) {
 		query_notfound(ask->query);
 		return;

@@ -499,6 +499,12 @@ static short wanted(const struct conn *conn)
 	return what;
 }
 
+/* Requests were read that could not be decoded for all that waited to be written. */
+static bool held_back(const struct conn *conn)
+{
+	return conn->in.len > 0 && !conn->gone && !may_decode(conn);
+}
+
 /* The end of each turn that touched the connection. */
 static void settle(struct job *job)
 {
@@ -514,8 +520,13 @@ static void settle(struct job *job)
 	}
 	if (conn->out.overflow)
 		conn->gone = true; /* an answer is missing: the client must not wait for it */
+	bool held = held_back(conn);
 	if (!conn->gone && conn->out.len > 0)
 		flush(conn);
+	if (held && !held_back(conn)) { /* nothing else would wake them up */
+		touch(conn);
+		return;
+	}
 	if (conn->gone) {
 		hang_up(conn);
 		forget(conn, false);

@@ -28,6 +28,9 @@ struct redis_options {
 bool redis_parse_url(const char *text, struct arena *mem, struct redis_options *options,
 	struct setting_map *rest, struct error *error);
 
+/* The URL with "(secret)" in the place of its password, for people. */
+struct str redis_url_public(const char *text, struct arena *mem);
+
 /* "127.0.0.1:6379" or "unix:PATH", for people. */
 struct str redis_where(const struct redis_options *options, struct arena *mem);
 
@@ -79,6 +82,7 @@ struct redis_ask {
 
 	struct redis *redis; /* the engine's own, from here on; NULL: idle */
 	struct redis_flight *flight;
+	bool waiting; /* for a connection */
 	TAILQ_ENTRY(redis_ask) link;
 };
 

@@ -1,8 +1,11 @@
 """What a hostile review found: clients, backends and neighbours at their worst."""
 
+import socket
+import threading
 import unittest
 
-from harness import Case, serve
+from harness import Case, Mapmux, Socketmap, free_port, serve, url
+from harness.mapmux import place
 from harness.wire import netstring
 
 
@@ -17,6 +20,107 @@ class Clients(Case):
             with mux.socketmap() as client:
                 client.send(netstring("t his") * 3)
             self.assertEqual(mux.ask("t", "mine"), ("OK", "value"))
+
+    def test_large_answers_do_not_strand_what_was_asked_behind_them(self):
+        """More than the output may hold, taken by the socket at once: the decoder goes on."""
+        address = f"127.0.0.1:{free_port()}"
+        Mapmux(self, "--listen", f"socketmap:{address}", "--name", "t", "--type", "static",
+               "--param", "k=" + "x" * 20000)
+        for ends in (False, True):
+            with self.subTest(ends=ends), Socketmap(place(address)) as client:
+                client.send(netstring("t k") * 200)
+                if ends:
+                    client.half_close()
+                self.assertEqual({client.reply() for _ in range(200)}, {("OK", "x" * 20000)})
+
+
+class RawBackend:
+    """An HTTP service at the level of bytes: say(number of the connection, socket, its request) for
+    each request, false when the connection is over."""
+
+    def __init__(self, case, say):
+        self.say, self.connections = say, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        case.addCleanup(self.listener.close)
+        case.addCleanup(self.listener.shutdown, socket.SHUT_RDWR)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/{{}}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.serve, args=(self.connections, sock), daemon=True).start()
+
+    def serve(self, number, sock):
+        with sock:
+            try:
+                request = sock.recv(65536)
+                while request and self.say(number, sock, request):
+                    request = sock.recv(65536)
+            except OSError:
+                pass
+
+
+FOUND = b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"v"'
+ABSENT = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+class Backends(Case):
+    """HTTP services that do not keep to HTTP."""
+
+    def test_a_reply_nobody_asked_for_answers_nobody(self):
+        """It once was the answer to the next lookup: a user who exists bounced."""
+        heard, said = threading.Event(), threading.Event()
+
+        def say(number, sock, _):
+            sock.sendall(FOUND)
+            if number == 1:
+                heard.wait(10)
+                sock.sendall(ABSENT)
+                said.set()
+            return True
+
+        backend = RawBackend(self, say)
+        mux = serve(self, [url("u", backend.url)], threads=1)
+        self.assertEqual(mux.ask("u", "one"), ("OK", "v"))
+        heard.set()
+        self.assertTrue(said.wait(10))
+        for _ in range(3):      # loopback: what was said has arrived, and the loop looks at it first
+            self.assertEqual(mux.ask("u", "two"), ("OK", "v"))
+        self.assertEqual(backend.connections, 2)
+
+    def test_a_cut_head_says_nothing(self):
+        """A server that dies behind its first line has not answered."""
+        for line in (b"HTTP/1.1 404 Not Found", b"HTTP/1.1 200 OK", b"HTTP/1.1 100 Continue\r\n"):
+            for cut in (b"", b"\r\n", b"\r\nContent-Le", b"\r\nContent-Length: 3\r\n"):
+                with self.subTest(line=line, cut=cut):
+                    backend = RawBackend(self, lambda _number, sock, _request: sock.sendall(line + cut))
+                    mux = serve(self, [url("u", backend.url)], threads=1)
+                    self.assertEqual(mux.ask("u", "key")[0], "TEMP")
+                    with mux.dict("u") as client:
+                        self.assertEqual(client.change(1, ("set", "shared/k", "v")).letter, "W")
+                        self.assertEqual(client.change(2, ("unset", "shared/k")).letter, "W")
+
+    def test_trailers_are_no_cut_head(self):
+        chunked = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n"v"\r\n0\r\nX-Sum: 1\r\n\r\n'
+        backend = RawBackend(self, lambda _number, sock, _request: sock.sendall(chunked) is None)
+        mux = serve(self, [url("u", backend.url)], threads=1)
+        for _ in range(2):
+            self.assertEqual(mux.ask("u", "key"), ("OK", "v"))
+
+    def test_a_404_that_means_temp_does_not_acknowledge_a_write(self):
+        """`status: {404: temp}`: the proxy before the service says it while that is away."""
+        backend = RawBackend(self, lambda _number, sock, _request: sock.sendall(ABSENT) is None)
+        mux = serve(self, [url("u", backend.url), url("t", backend.url, status={404: "temp"})], threads=1)
+        for table, letters in (("u", "FON"), ("t", "FFF")):
+            with self.subTest(table=table), mux.dict(table) as client:
+                got = [client.change(n, step).letter for n, step in enumerate((
+                    ("set", "shared/k", "v"), ("unset", "shared/k"), ("inc", "shared/k", 1)))]
+                self.assertEqual("".join(got), letters)
 
 
 if __name__ == "__main__":
