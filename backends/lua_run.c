@@ -1,5 +1,5 @@
 /* A question on its way through a script: a coroutine, what it waits for, what comes of it. */
-#include <assert.h>
+#include <inttypes.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdlib.h>

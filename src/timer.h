@@ -2,6 +2,8 @@
 #ifndef MAPMUX_TIMER_H
 #define MAPMUX_TIMER_H
 
+#include <stddef.h>
+
 #include "turn.h"
 
 struct event_base;
