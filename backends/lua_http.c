@@ -53,31 +53,8 @@ static void stop(struct run *run)
 
 /* ---- the reply ---- */
 
-/* Small letters; the values of one that came often are joined by a comma. */
-static void push_headers(lua_State *L, const struct http_fetch *fetch)
-{
-	lua_createtable(L, 0, 8);
-	for (size_t i = 0; i < fetch->nreplied; i++) {
-		const struct pair *header = &fetch->replied[i];
-		luaL_Buffer name;
-		luaL_buffinit(L, &name);
-		for (size_t j = 0; j < header->name.len; j++) {
-			char c = header->name.ptr[j];
-			luaL_addchar(&name, c >= 'A' && c <= 'Z' ? (char)(c + 32) : c);
-		}
-		luaL_pushresult(&name);
-		lua_pushvalue(L, -1);
-		if (lua_rawget(L, -3) == LUA_TSTRING) {
-			lua_pushliteral(L, ", ");
-			lua_pushlstring(L, header->value.ptr, header->value.len);
-			lua_concat(L, 3);
-		} else {
-			lua_pop(L, 1);
-			lua_pushlstring(L, header->value.ptr, header->value.len);
-		}
-		lua_rawset(L, -3);
-	}
-}
+/* The prelude gives it `headers`, read from `head` when somebody asks for them. */
+static const char REPLY[] = "mapmux.reply";
 
 static int finish(lua_State *L, int status, lua_KContext context)
 {
@@ -94,8 +71,9 @@ static int finish(lua_State *L, int status, lua_KContext context)
 	lua_setfield(L, -2, "status");
 	lua_pushlstring(L, fetch->body.len > 0 ? fetch->body.ptr : "", fetch->body.len);
 	lua_setfield(L, -2, "body");
-	push_headers(L, fetch);
-	lua_setfield(L, -2, "headers");
+	lua_pushlstring(L, fetch->head.len > 0 ? fetch->head.ptr : "", fetch->head.len);
+	lua_setfield(L, -2, "head");
+	luaL_setmetatable(L, REPLY);
 	return 1;
 }
 
@@ -228,7 +206,7 @@ static int api_request(lua_State *L)
 		.done = on_fetched,
 		.method = method,
 		.url = url,
-		.want_headers = true,
+		.want_head = true,
 	};
 	run->fetch.once = writes(&run->fetch);
 	run->timer.due_ms = 0;
@@ -245,5 +223,7 @@ void api_open_http(struct lua_State *L)
 {
 	static const luaL_Reg functions[] = {{"request", api_request}, {NULL, NULL}};
 	luaL_newlib(L, functions);
+	luaL_newmetatable(L, REPLY);
+	lua_setfield(L, -2, "reply");
 	lua_setfield(L, -2, "http");
 }

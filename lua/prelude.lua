@@ -6,6 +6,22 @@ local http, dns, null = mapmux.http, mapmux.dns, mapmux.null
 
 -- ---- HTTP ----
 
+-- reply.headers: names in small letters; the values of one that came often are joined by a comma. Most
+-- scripts never look at them, so they are read when they are asked for.
+function http.reply.__index(reply, name)
+	if name ~= "headers" then
+		return nil
+	end
+	local headers = {}
+	for header, value in reply.head:gmatch("([^:\r\n]+):[ \t]*([^\r\n]*)") do
+		header = header:lower()
+		headers[header] = headers[header] and headers[header] .. ", " .. value or value
+	end
+	reply.headers = headers
+	return headers
+end
+http.reply = nil
+
 function http.get(url, options)
 	return http.request("GET", url, options)
 end
@@ -98,16 +114,16 @@ local function one_by_one(functions)
 		return f(operation.key, operation.diff, request)
 	end
 
+	-- Nothing is success; nil, false and mapmux.temp() and its like are not.
 	local function check(first, ...)
-		local done = select("#", ...) > 0 and (...) or nil
-		if select("#", ...) > 0 and (done == nil or done == false or is_status(done)) then
-			if first then
-				return false, ...
-			end
-			local reason = is_status(done) and done.reason or "a later change was refused"
-			return false, mapmux.uncertain(reason)
+		local result = ...
+		if select("#", ...) == 0 or (result and not is_status(result)) then
+			return true
+		elseif first then
+			return false, result
 		end
-		return true
+		local reason = result and result.reason or "a later change was refused"
+		return false, mapmux.uncertain(reason)
 	end
 
 	return function(operations, request)
@@ -117,9 +133,9 @@ local function one_by_one(functions)
 			end
 		end
 		for i, operation in ipairs(operations) do
-			local outcome = table.pack(check(i == 1, call(operation, request)))
-			if not outcome[1] then
-				return table.unpack(outcome, 2, outcome.n)
+			local good, result = check(i == 1, call(operation, request))
+			if not good then
+				return result
 			end
 			wrote()
 		end

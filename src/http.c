@@ -23,7 +23,8 @@ enum {
 	KEEP_BODY = 64 * 1024, /* bytes of body buffer that an idle handle may keep */
 	KEEP_IDLE = 256,       /* idle handles of a pool */
 	MAX_REDIRECTS = 5,
-	STREAMS = 100, /* requests a connection carries with HTTP/2 */
+	MAX_HEAD = 64 * 1024, /* bytes of a reply's header lines that are kept */
+	STREAMS = 100,        /* requests a connection carries with HTTP/2 */
 };
 
 /* A descriptor that curl uses, or has used and keeps open. */
@@ -81,6 +82,7 @@ struct http_transfer {
 	struct curl_slist *own; /* headers of this request alone */
 	bool alone;             /* on a connection of its own */
 	bool head_ended;        /* of the reply: the blank line was seen */
+	struct buf head;        /* its lines, if wanted */
 	SLIST_ENTRY(http_transfer) link;
 	char error[CURL_ERROR_SIZE];
 };
@@ -317,10 +319,14 @@ static size_t on_header(char *line, size_t one, size_t n, void *arg)
 {
 	struct http_transfer *transfer = arg;
 	(void)one;
-	if (str_starts((struct str){line, n}, STR("HTTP/"))) /* perhaps behind a 100 Continue */
+	if (str_starts((struct str){line, n}, STR("HTTP/"))) { /* perhaps behind a 100 Continue */
 		transfer->head_ended = false;
-	else if (n > 0 && (line[0] == '\r' || line[0] == '\n'))
+		buf_reset(&transfer->head);
+	} else if (n > 0 && (line[0] == '\r' || line[0] == '\n')) {
 		transfer->head_ended = true;
+	} else if (transfer->fetch->want_head && !transfer->head_ended) {
+		buf_add(&transfer->head, (struct str){line, n});
+	}
 	return n;
 }
 
@@ -422,6 +428,7 @@ static struct http_transfer *transfer_new(struct http_pool *pool)
 	transfer->pool = pool;
 	transfer->plain = true;
 	transfer->body.max = pool->options->max_body;
+	transfer->head.max = MAX_HEAD;
 	transfer->easy = curl_easy_init();
 	if (!transfer->easy)
 		abort();
@@ -433,6 +440,7 @@ static void transfer_free(struct http_transfer *transfer)
 {
 	curl_easy_cleanup(transfer->easy);
 	buf_free(&transfer->body);
+	buf_free(&transfer->head);
 	free(transfer);
 }
 
@@ -463,6 +471,7 @@ static void transfer_release(struct http_transfer *transfer)
 	if (transfer->body.size > KEEP_BODY)
 		buf_free(&transfer->body);
 	buf_reset(&transfer->body);
+	buf_reset(&transfer->head);
 	SLIST_INSERT_HEAD(&pool->idle, transfer, link);
 	pool->nidle++;
 }
@@ -737,22 +746,6 @@ static struct str explain(struct http_transfer *transfer, CURLcode code)
 	return why;
 }
 
-/* The last reply's, in the order they came. */
-static void keep_headers(struct http_transfer *transfer)
-{
-	struct http_fetch *fetch = transfer->fetch;
-	struct curl_header *header = NULL;
-	size_t n = 0;
-	while ((header = curl_easy_nextheader(transfer->easy, CURLH_HEADER, -1, header)))
-		n++;
-	struct pair *kept = arena_alloc(fetch->mem, n * sizeof(*kept));
-	fetch->replied = kept;
-	fetch->nreplied = n;
-	while ((header = curl_easy_nextheader(transfer->easy, CURLH_HEADER, -1, header)) && n-- > 0)
-		*kept++ = (struct pair){arena_str(fetch->mem, str_of(header->name)),
-			arena_str(fetch->mem, str_of(header->value))};
-}
-
 static void set_result(struct http_transfer *transfer, CURLcode code)
 {
 	struct http_fetch *fetch = transfer->fetch;
@@ -767,8 +760,7 @@ static void set_result(struct http_transfer *transfer, CURLcode code)
 	if (code == CURLE_OK) {
 		fetch->result = HTTP_REPLY;
 		fetch->body = arena_str(fetch->mem, buf_str(&transfer->body));
-		if (fetch->want_headers)
-			keep_headers(transfer);
+		fetch->head = arena_str(fetch->mem, buf_str(&transfer->head));
 		return;
 	}
 	if (transfer->body.overflow) {

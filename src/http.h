@@ -43,14 +43,13 @@ struct http_fetch {
 				     * pool's of that name; NULL: none */
 	bool once;        /* never sent a second time, as is done when a kept connection has died */
 	bool no_body;     /* the reply's body is not wanted and may have any size */
-	bool want_headers; /* of the reply */
+	bool want_head;   /* the lines of the reply's headers are wanted */
 
 	enum http_result result;
 	int status;      /* of HTTP_REPLY and HTTP_TOO_LARGE */
 	struct str body; /* of HTTP_REPLY */
-	size_t nreplied;
-	const struct pair *replied; /* of HTTP_REPLY, if wanted: its headers as they came */
-	struct str why;             /* of the others: for people, without secrets */
+	struct str head; /* of HTTP_REPLY, if wanted: lines as they came, without the first */
+	struct str why;  /* of the others: for people, without secrets */
 
 	struct http_pool *pool; /* the engine's own, from here on; NULL: idle */
 	struct http_transfer *transfer;
