@@ -126,7 +126,8 @@ struct run {
 	int ref;             /* by which the registry holds it */
 	struct query *query;
 	enum lua_entry entry;
-	bool wrote; /* something outside may have changed */
+	bool wrote;   /* something outside may have changed */
+	bool stopped; /* by a limit: the coroutine is of no use any more */
 
 	/* What it waits for, while it waits. */
 	void (*begin)(struct run *); /* called when the coroutine has yielded */
@@ -139,6 +140,7 @@ struct run {
 	struct dns_query dns;
 	struct redis_ask redis;
 	struct arena mem; /* of the call under way */
+	char first[1024]; /* of mem */
 	SLIST_ENTRY(run) link;
 };
 

@@ -43,6 +43,7 @@ static struct run *run_new(struct vm *vm)
 		return run;
 	}
 	run = memory_new(sizeof(*run));
+	arena_init(&run->mem, run->first, sizeof(run->first));
 	run->vm = vm;
 	run->ref = LUA_NOREF;
 	if (vm_protect(vm, make_coroutine, run) == LUA_OK)
@@ -59,21 +60,23 @@ static void run_free(struct run *run)
 	free(run);
 }
 
-/* The coroutine is finished, failed, or is not to go on. */
+/* The coroutine is finished, failed, or is not to go on. One that the hook has ended is lost: its hooks
+ * stay off for ever, so not even what it wanted closed may run. */
 static void run_release(struct run *run)
 {
 	struct vm *vm = run->vm;
-	if (lua_status(run->L) != LUA_OK) {
+	if (lua_status(run->L) != LUA_OK && !run->stopped) {
 		vm_begin(vm);
 		lua_resetthread(run->L); /* closes variables; what that raises is lost */
+		run->stopped = vm->stop != STOP_NOT;
 	}
-	lua_settop(run->L, 0);
 	arena_clear(&run->mem);
-	run->query = NULL;
-	run->begin = run->stop = NULL;
-	run->late = run->wrote = false;
 	vm->running--;
-	if (vm->nspare < KEEP_SPARE) {
+	if (!run->stopped && vm->nspare < KEEP_SPARE) {
+		lua_settop(run->L, 0);
+		run->query = NULL;
+		run->begin = run->stop = NULL;
+		run->wrote = false;
 		SLIST_INSERT_HEAD(&vm->spare, run, link);
 		vm->nspare++;
 	} else {
@@ -384,8 +387,8 @@ static void finish_failed(struct run *run, int status)
 {
 	struct query *query = run->query;
 	struct answer answer = {.status = ST_TEMP};
-	bool stopped = run->vm->stop != STOP_NOT;
-	if (status == LUA_ERRMEM && !stopped) {
+	run->stopped = run->vm->stop != STOP_NOT;
+	if (status == LUA_ERRMEM && !run->stopped) {
 		vm_retire(run->vm);
 		explain_memory(run);
 		answer.why = query->answer.why;
@@ -394,7 +397,7 @@ static void finish_failed(struct run *run, int status)
 		if (vm_protect(run->vm, explain, run) != LUA_OK)
 			lua_pop(run->vm->L, 1);
 		answer.why = query->answer.why;
-		if (stopped)
+		if (run->stopped)
 			answer.why = STR("the script was stopped: it takes too long");
 		else if (answer.why.len == 0)
 			answer.why = STR("error in the script");
