@@ -106,6 +106,9 @@ struct vm *vm_of(struct lua_State *L);
 /* Before Lua is entered: the limits begin anew. */
 void vm_begin(struct vm *vm);
 
+/* For loops in C that may be long: so many steps count as instructions. Raises an error. */
+void vm_charge(struct lua_State *L, unsigned steps);
+
 /* Sets the limits' hook on a coroutine that is to be used again. */
 void vm_hook(struct lua_State *L);
 
@@ -117,6 +120,11 @@ int vm_protect(struct vm *vm, int (*function)(struct lua_State *), void *arg);
 
 /* In protected mode: the libraries, without what a script may not have. */
 void sandbox_open(struct lua_State *L, const char *path, bool unsafe);
+
+/* ---- patterns that can be stopped: lua_pattern.c ---- */
+
+/* In protected mode; the table `string` is at the top. */
+void pattern_open(struct lua_State *L);
 
 /* ---- a question on its way through a script: lua_run.c ---- */
 

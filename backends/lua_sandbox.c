@@ -196,6 +196,13 @@ static void close_library(lua_State *L)
 	lua_pop(L, 2);
 }
 
+static void open_patterns(lua_State *L)
+{
+	lua_getglobal(L, "string");
+	pattern_open(L);
+	lua_pop(L, 1);
+}
+
 void sandbox_open(struct lua_State *L, const char *path, bool unsafe)
 {
 	static const luaL_Reg safe[] = {{LUA_GNAME, luaopen_base},
@@ -204,6 +211,7 @@ void sandbox_open(struct lua_State *L, const char *path, bool unsafe)
 		{LUA_UTF8LIBNAME, luaopen_utf8}};
 	if (unsafe) {
 		luaL_openlibs(L);
+		open_patterns(L);
 		lua_getglobal(L, "package");
 		lua_pushstring(L, path);
 		lua_setfield(L, -2, "path");
@@ -214,6 +222,7 @@ void sandbox_open(struct lua_State *L, const char *path, bool unsafe)
 		luaL_requiref(L, safe[i].name, safe[i].func, 1);
 		lua_pop(L, 1);
 	}
+	open_patterns(L);
 	close_library(L);
 	open_package(L, path);
 }

@@ -56,29 +56,45 @@ void vm_begin(struct vm *vm)
 	vm->stop = STOP_NOT;
 }
 
-/* Once a limit is passed, the hook is called, and fails, at each instruction: a script that catches the
- * error gets no further. */
-static void on_steps(lua_State *L, lua_Debug *ar)
+static bool is_over(struct vm *vm, unsigned steps)
 {
-	struct vm *vm = vm_of(L);
-	const struct lua_conf *conf = lua_conf_of(vm);
-	(void)ar;
-	vm->steps += HOOK_STEPS;
-	if (vm->stop == STOP_NOT && vm->steps > conf->instructions)
+	vm->steps += steps;
+	if (vm->stop == STOP_NOT && vm->steps > lua_conf_of(vm)->instructions)
 		vm->stop = STOP_STEPS;
 	else if (vm->stop == STOP_NOT && is_over_time(vm, 1))
 		vm->stop = STOP_TIME;
-	if (vm->stop == STOP_NOT)
-		return;
-	lua_sethook(L, on_steps, LUA_MASKCOUNT, 1);
-	luaL_where(L, 0);
+	return vm->stop != STOP_NOT;
+}
+
+static int raise_stop(lua_State *L, int level)
+{
+	const struct vm *vm = vm_of(L);
+	const struct lua_conf *conf = lua_conf_of(vm);
+	luaL_where(L, level);
 	if (vm->stop == STOP_STEPS)
 		lua_pushfstring(
 			L, "stopped after %I instructions", (LUAI_UACINT)conf->instructions);
 	else
 		lua_pushfstring(L, "stopped after %I ms", (LUAI_UACINT)conf->cpu_time);
 	lua_concat(L, 2);
-	lua_error(L);
+	return lua_error(L);
+}
+
+/* Once a limit is passed, the hook is called, and fails, at each instruction: a script that catches the
+ * error gets no further. */
+static void on_steps(lua_State *L, lua_Debug *ar)
+{
+	(void)ar;
+	if (!is_over(vm_of(L), HOOK_STEPS))
+		return;
+	lua_sethook(L, on_steps, LUA_MASKCOUNT, 1);
+	raise_stop(L, 0);
+}
+
+void vm_charge(struct lua_State *L, unsigned steps)
+{
+	if (is_over(vm_of(L), steps))
+		raise_stop(L, 1);
 }
 
 void vm_hook(struct lua_State *L)

@@ -284,7 +284,7 @@ class Api(Case):
                 end
                 return names
             end"""))], threads=1)
-        with mux.dict("t") as client:
+        with mux.dict("t", major=4) as client:
             self.assertEqual(client.change(1, ("set", "shared/a/x", "1"), ("set", "shared/a/y", "2"),
                                            ("set", "priv/a/z", "3"), user="u").letter, "O")
             self.assertEqual(client.change(2, ("inc", "shared/a/x", 41)).letter, "O")
@@ -337,7 +337,7 @@ class Limits(Case):
         best = {}
         with self.mux.socketmap() as client:
             for _ in range(5):
-                for key in ("loop", "caught", "coroutine", "nothing", "gsub", "rep", "move"):
+                for key in ("loop", "caught", "coroutine", "nothing", "pattern", "gsub", "rep", "move"):
                     start = time.monotonic()
                     status, text = client.ask("t", key)
                     self.assertEqual((status, client.ask("t", "k")),
