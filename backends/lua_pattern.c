@@ -95,6 +95,9 @@ static bool in_class(int c, char class)
 	case 'x':
 		in = isxdigit(c);
 		break;
+	case 'z':
+		in = c == 0;
+		break;
 	default:
 		return (unsigned char)class == c;
 	}
