@@ -204,13 +204,15 @@ static const char *close_capture(struct match *m, const char *s, const char *p)
 static const char *match_again(struct match *m, const char *s, char digit)
 {
 	int i = digit - '1';
-	if (i < 0 || i >= m->ncaptures || m->captures[i].len == OPEN)
+	if (i < 0 || i >= m->ncaptures || m->captures[i].len == OPEN) {
 		luaL_error(m->L, "invalid capture index %%%d", i + 1);
-	ptrdiff_t len = m->captures[i].len == POSITION ? 0 : m->captures[i].len;
-	vm_charge(m->L, (unsigned)(len / 64) + 1);
-	if (m->end - s >= len && memcmp(m->captures[i].at, s, (size_t)len) == 0)
-		return s + len;
-	return NULL;
+		return NULL;
+	}
+	struct str text = {m->captures[i].at, 0}, rest = {s, (size_t)(m->end - s)};
+	if (m->captures[i].len != POSITION)
+		text.len = (size_t)m->captures[i].len;
+	vm_charge(m->L, (unsigned)(text.len / 64) + 1);
+	return str_starts(rest, text) ? s + text.len : NULL;
 }
 
 /* %b(): up to the ')' that belongs to the '(' here. */
