@@ -565,6 +565,8 @@ void conn_new(struct conn_group *group, int fd)
 /* ---- groups ---- */
 
 static void wait_for_idle(struct conn_group *group, uint64_t ms)
+	if (group->draining) /* it was under way between workers when the drain began */
+		shutdown(fd, SHUT_RD);
 {
 	struct timeval in = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000)};
 	evtimer_add(group->idle, &in);
@@ -631,3 +633,4 @@ void conn_group_drain(struct conn_group *group)
 		if (conn->fd >= 0)
 			shutdown(conn->fd, SHUT_RD);
 }
+	group->draining = true;
