@@ -69,6 +69,13 @@ static void stand_run(struct stand *stand)
 		event_base_loop(worker_base(stand->worker), EVLOOP_NONBLOCK);
 }
 
+static void let_pass(struct stand *stand, uint64_t ms)
+{
+	now_ms += ms;
+	event_active(stand->group.idle, EV_TIMEOUT, 1);
+	stand_run(stand);
+}
+
 /* A connection that was on its way between two workers when the drain began. */
 static void test_late_for_the_drain(void **state)
 {
@@ -88,10 +95,46 @@ static void test_late_for_the_drain(void **state)
 	stand_close(&stand);
 }
 
+/* Asks until no more is taken: tables that do not exist are refused at once. */
+static void ask_without_reading(struct stand *stand, int client)
+{
+	int idle = 0;
+	while (idle < 3) {
+		idle = write(client, "3:t k,", 6) == 6 ? 0 : idle + 1;
+		if (idle > 0)
+			stand_run(stand);
+	}
+}
+
+static void read_some(int client)
+{
+	static char bytes[1 << 20];
+	assert_true(read(client, bytes, sizeof(bytes)) > 0);
+}
+
+static void test_idle_reader(void **state)
+{
+	struct stand stand;
+	(void)state;
+	stand_open(&stand, 1000);
+	int client = stand_connect(&stand);
+	ask_without_reading(&stand, client);
+	let_pass(&stand, 900); /* he reads, if slowly: he stays */
+	read_some(client);
+	stand_run(&stand);
+	let_pass(&stand, 900);
+	assert_int_equal(stand.group.open, 1);
+	let_pass(&stand, 1100); /* he does not: he goes, with all that waits for him */
+	assert_int_equal(stand.group.open, 0);
+	close(client);
+	stand_close(&stand);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_late_for_the_drain),
+		cmocka_unit_test(test_idle_reader),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
