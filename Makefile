@@ -2,6 +2,7 @@
 # Everything can be had from Debian 12; `make deps` fetches what is missing.
 
 BUILD ?= build
+MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc)
 
 BUILD_PACKAGES = gcc make cmake pkg-config libc6-dev libevent-dev libcurl4-openssl-dev \

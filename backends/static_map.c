@@ -313,7 +313,9 @@ static char json_peek(struct reader *in)
 {
 	while (in->rest.len > 0 && is_space(in->rest.ptr[0]))
 		in->rest = str_skip(in->rest, 1);
-	return in->rest.len > 0 ? in->rest.ptr[0] : '\0';
+	if (in->rest.len == 0)
+		return '\0';
+	return in->rest.ptr[0];
 }
 
 /* Cuts off the next value, whether or not it is a good one. */

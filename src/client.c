@@ -30,7 +30,7 @@ struct options {
 	struct arena mem;
 	struct endpoint endpoint;
 	const char *endpoint_text;
-	struct str user, prefix;
+	struct str user, prefix, first_key; /* of the changes, as it was given */
 	bool help, json, iterate;
 	const char *dict_only; /* an option that needs a dict; NULL: none was given */
 	const char *iterate_only;
@@ -135,6 +135,7 @@ static bool read_change(
 {
 	struct change *change = &options->changes[options->nchanges++];
 	*change = (struct change){.kind = option->flag, .key = str_of(argv[0])};
+	options->first_key = options->changes[0].key;
 	if (change->kind == CH_SET)
 		change->value = str_of(argv[1]);
 	if (change->kind == CH_ADD && !str_i64(str_of(argv[1]), &change->diff))
@@ -434,7 +435,7 @@ static void commit(struct run *run)
 	struct arena mem = {0};
 	struct reply reply;
 	peer_commit(&run->peer, options->changes, options->nchanges, &mem, &reply);
-	print_reply(run, options->nchanges == 1 ? &options->changes[0].key : NULL, &reply);
+	print_reply(run, options->nchanges == 1 ? &options->first_key : NULL, &reply);
 	arena_clear(&mem);
 }
 

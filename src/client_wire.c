@@ -142,15 +142,35 @@ static bool connect_inet(struct peer *peer, const struct address *address)
 	return ok;
 }
 
+/* What stands for a byte behind \1; 0: it stands for itself. */
+static char escape_of(char c)
+{
+	switch (c) {
+	case '\0':
+		return '0';
+	case '\1':
+		return '1';
+	case '\t':
+		return 't';
+	case '\r':
+		return 'r';
+	case '\n':
+		return 'n';
+	default:
+		return '\0';
+	}
+}
+
 static void add_field(struct buf *out, struct str field)
 {
-	static const char escaped[256] = {
-		['\0'] = '0', ['\1'] = '1', ['\t'] = 't', ['\r'] = 'r', ['\n'] = 'n'};
 	for (size_t i = 0; i < field.len; i++) {
-		char code = escaped[(unsigned char)field.ptr[i]];
-		if (code)
+		char code = escape_of(field.ptr[i]);
+		if (code == '\0') {
+			buf_add_char(out, field.ptr[i]);
+		} else {
 			buf_add_char(out, '\1');
-		buf_add_char(out, code ? code : field.ptr[i]);
+			buf_add_char(out, code);
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ static struct str masked_urls(struct arena *mem, struct str text)
 	while (rest.len > 0 && (at = memmem(rest.ptr, rest.len, "://", 3))) {
 		struct str authority = str_skip(rest, (size_t)(at + 3 - rest.ptr));
 		size_t n = 0;
-		while (n < authority.len && !memchr("/?# \t\r\n", authority.ptr[n], 7))
+		while (n < authority.len && !strchr("/?# \t\r\n", authority.ptr[n]))
 			n++;
 		authority.len = n;
 		const char *host = memrchr(authority.ptr, '@', n);

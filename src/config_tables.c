@@ -1,7 +1,7 @@
 /* The tables of a draft: types, settings, who asks whom, and the order that follows from it. */
-#include <assert.h>
 #include "config_parts.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { DOVECOT_WAITS_MS = 30000 };
@@ -116,7 +116,7 @@ static bool read_node(struct loader *loader, struct node *node)
 	struct draft *draft = loader->draft;
 	if (!find_backend(loader, node))
 		return false;
-	assert(node->backend);
+	assert(node->backend); /* the analyzer does not see that failures return false */
 	node->conf = arena_alloc(mem, node->backend->conf_size);
 	struct target targets[] = {{table_head_settings, &node->head},
 		{node->backend->settings, node->conf}, {table_settings, &node->options}};

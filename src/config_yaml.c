@@ -264,15 +264,22 @@ static bool read_top(struct reader *reader)
 	}
 }
 
+static bool next_but_one(struct reader *reader)
+{
+	if (!next(reader))
+		return false;
+	return next(reader);
+}
+
 static bool read_stream(struct reader *reader)
 {
-	if (!next(reader) || !next(reader)) /* the stream's start, the document's start */
+	if (!next_but_one(reader)) /* the stream's start, the document's start */
 		return false;
 	if (reader->event.type == YAML_STREAM_END_EVENT)
 		return true;
 	if (!next(reader) || !read_top(reader))
 		return false;
-	if (!next(reader) || !next(reader)) /* the document's end, the stream's end */
+	if (!next_but_one(reader)) /* the document's end, the stream's end */
 		return false;
 	if (reader->event.type != YAML_STREAM_END_EVENT)
 		return fail_at(reader->error, place_of(reader, event_line(reader), STR("YAML")),

@@ -243,13 +243,14 @@ static void start(struct slot *slot)
 	query_start(&slot->query, slot->query.table, &slot->ask, on_answer);
 }
 
+/* A name that nobody has is not answered from another table: that would be a wrong answer. */
 static struct table *find_table(struct conn *conn, struct str name)
 {
 	struct table_set *tables = worker_tables(conn->group->worker);
-	struct table *table = name.len > 0 ? table_set_find(tables, name) : NULL;
-	if (!table && conn->group->conf->table)
-		table = &tables->tables[conn->group->conf->table->index];
-	return table;
+	const struct table_conf *otherwise = conn->group->conf->table;
+	if (name.len > 0)
+		return table_set_find(tables, name);
+	return otherwise ? &tables->tables[otherwise->index] : NULL;
 }
 
 /* The protocol's own way: an error to the question, or the end of the connection. */

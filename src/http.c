@@ -78,6 +78,7 @@ struct http_transfer {
 	struct str unsent; /* of fetch->send */
 	unsigned hops;     /* redirects followed */
 	bool plain;        /* set up for GET */
+	bool alone;        /* on a connection of its own */
 	bool head_ended;   /* of the reply: the blank line was seen */
 	SLIST_ENTRY(http_transfer) link;
 	char error[CURL_ERROR_SIZE];
@@ -173,6 +174,8 @@ static void sock_forget(struct sock *sock, int fd)
 	sock->used = sock->ours = false;
 }
 
+/* A socket that never connected is closed without a word to us. When the attempt at the next address
+ * gets the same number, curl believes it is watched already. */
 static curl_socket_t on_open(void *arg, curlsocktype type, struct curl_sockaddr *address)
 {
 	struct http_pool *pool = arg;
@@ -181,9 +184,12 @@ static curl_socket_t on_open(void *arg, curlsocktype type, struct curl_sockaddr 
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
 	struct sock *sock = sock_of(pool->http, fd);
+	short still = sock->used ? sock->watched : 0;
 	sock_forget(sock, fd);
 	sock->ours = true;
 	sock->talks = pool->options->http2;
+	sock->used = still != 0;
+	watch(sock, fd, still);
 	return fd;
 }
 
@@ -520,7 +526,6 @@ static bool is_plain(const struct http_fetch *fetch)
 	return !fetch->content_type && !fetch->once && strcmp(fetch->method, "GET") == 0;
 }
 
-/* Without a body nothing stops curl from sending a second time but a connection of its own. */
 static void set_method(struct http_transfer *transfer, const struct http_fetch *fetch)
 {
 	CURL *easy = transfer->easy;
@@ -538,20 +543,36 @@ static void set_method(struct http_transfer *transfer, const struct http_fetch *
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
 	}
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, plain ? NULL : fetch->method);
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, fetch->once && !body ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
 		body ? headers_with_body(transfer->pool, fetch->content_type)
 		     : transfer->pool->headers);
 }
 
+/* libcurl 7.88 begins HTTP/2 anew in each request of a connection without TLS; the server hangs up.
+ * https://github.com/curl/curl/issues/10634 */
+bool http_can_keep_h2c(void)
+{
+	unsigned version = curl_version_info(CURLVERSION_NOW)->version_num;
+	return version < 0x075800 || version >= 0x080000;
+}
+
 static void set_url(struct http_transfer *transfer, const char *url)
 {
+	const struct http_fetch *fetch = transfer->fetch;
+	bool http2 = transfer->pool->options->http2;
+	bool tls = http2 && strncasecmp(url, "https:", 6) == 0;
+	/* Without a body nothing else stops curl from sending a second time. */
+	bool alone =
+		(fetch->once && !fetch->content_type) || (http2 && !tls && !http_can_keep_h2c());
 	curl_easy_setopt(transfer->easy, CURLOPT_URL, url);
-	if (transfer->pool->options->http2) {
-		bool tls = strncasecmp(url, "https:", 6) == 0;
+	if (http2)
 		curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION,
 			(long)(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
-	}
+	if (alone == transfer->alone)
+		return;
+	transfer->alone = alone;
+	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, alone ? 1L : 0L);
+	curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, alone ? 1L : 0L);
 }
 
 static void begin(struct http_pool *pool, struct http_fetch *fetch)

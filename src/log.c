@@ -260,7 +260,7 @@ void log_say(enum log_level level, const char *fmt, ...)
 		return;
 	size_t len = (size_t)n < sizeof(message) ? (size_t)n : sizeof(message) - 1;
 	if (len < (size_t)n)
-		memcpy(message + len - 3, "...", 3);
+		memset(message + len - 3, '.', 3);
 	line_begin(&line, level, (struct str){message, len});
 	line_write(&line, level);
 }

@@ -11,7 +11,7 @@ static int load(struct config *config, int argc, char **argv)
 	struct error error;
 	if (config_load(config, argc, argv, &error))
 		return 0;
-	fprintf(stderr, "mapmux: %s\n", error.text);
+	fprintf(stderr, "%s\n", error.text);
 	return 1;
 }
 

@@ -368,7 +368,8 @@ static bool pairs_quoted(struct str *rest, struct arena *mem, struct str *text, 
 		}
 		if (c == '\\' && i + 1 < rest->len) {
 			c = rest->ptr[++i];
-			c = c == 'n' ? '\n' : c == 't' ? '\t' : c;
+			if (c == 'n' || c == 't')
+				c = c == 'n' ? '\n' : '\t';
 		}
 		to[n++] = c;
 	}

@@ -12,7 +12,8 @@ from harness.backend import as_json
 from harness.wire import Answer, Closed, Stream
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-HARD = ["tab\there", "line\nbreak", "cr\rlf\r\n", "soh\x01t\x01", "\x010", "ü日\udcff", " blanks ", "", "\x01", "\t"]
+HARD = ["tab\there", "line\nbreak", "cr\rlf\r\n", "soh\x01t\x01", "\x010", "ü日\udcff", " blanks ", "", "\x01",
+        "\t"]
 
 
 class Wire(Case):
@@ -21,8 +22,10 @@ class Wire(Case):
     def setUp(self):
         self.store, self.gates = Store(), {}
         self.backend = Backend(self, self.answer)
-        self.mux = serve(self, [{"name": "mem", "type": "memory", "param": ""}, {"name": "a/b:c", "type": "memory", "param": ""},
-                                url("u", self.backend.url + "/u/{}"), url("kv", self.backend.url + "/kv/{}", timeout="2s")], ("dict",))
+        self.mux = serve(self, [{"name": "mem", "type": "memory", "param": ""},
+                                {"name": "a/b:c", "type": "memory", "param": ""},
+                                url("u", self.backend.url + "/u/{}"),
+                                url("kv", self.backend.url + "/kv/{}", timeout="2s")], ("dict",))
 
     def answer(self, request):
         """/u/KEY is its key, after its gate if it has one; /kv/ is a store."""
@@ -62,16 +65,19 @@ class Handshake(Wire):
         for major, minor in ((2, 0), (2, 1), (2, 2), (3, 2), (4, 0), (3, 0), (4, 5)):
             with self.subTest(major=major, minor=minor):
                 client = self.client(major=major, minor=minor, user="u")
-                self.assertEqual(client.change(1, ("set", "shared/v", f"{major}.{minor}"), user="u").letter, "O")
+                self.assertEqual(client.change(1, ("set", "shared/v", f"{major}.{minor}"), user="u").letter,
+                                 "O")
                 self.assertEqual(client.lookup("shared/v", "u").value, f"{major}.{minor}")
 
     def test_wrong_versions_close(self):
-        for head in (b"H1\t0", b"H5\t0", b"H9\t2", b"H0\t0", b"H\t2", b"Hx\t2", b"H-3\t2", b"H33333333333333333333\t2"):
+        for head in (b"H1\t0", b"H5\t0", b"H9\t2", b"H0\t0", b"H\t2", b"Hx\t2", b"H-3\t2",
+                     b"H33333333333333333333\t2"):
             with self.subTest(head):
                 self.closed(head + b"\t0\t\tmem\n", b"Lshared/none\t\n")
 
     def test_malformed_first_lines_close(self):
-        for line in (b"\n", b"H3\n", b"H3\t2\n", b"H3\t2\t0\n", b"H3\t2\t0\tmem\n", b"Lshared/a\t\n", b"GET / HTTP/1.1\r\n\r\n", b"\0\n"):
+        for line in (b"\n", b"H3\n", b"H3\t2\n", b"H3\t2\t0\n", b"H3\t2\t0\tmem\n", b"Lshared/a\t\n",
+                     b"GET / HTTP/1.1\r\n\r\n", b"\0\n"):
             with self.subTest(line):
                 self.closed(line)
 
@@ -90,7 +96,7 @@ class Handshake(Wire):
             stream = self.raw(data[:cut])
             time.sleep(0.001)       # lets the server read the first part; nothing shows when it has
             stream.send(data[cut:])
-            self.assertEqual(re.sub(rb"\t.*", b"", re.sub(rb"^\*(\d+)\n\+\1\t", b"", stream.until(b"N") + b"N")), b"N", cut)
+            self.assertEqual(re.sub(rb"^\*(\d+)\n\+\1\t", b"", stream.until(b"N")), b"", cut)
 
     def test_connection_without_a_word(self):
         self.raw().close()
@@ -164,7 +170,8 @@ class Replies(Wire):
                 self.assertEqual(client.change(number + 1, ("set", key, value)).letter, "O")
                 self.assertEqual(client.lookup(key).value, value)
         rows = client.iterate("shared/esc/", flags=1).rows
-        self.assertEqual(sorted(rows), sorted((f"shared/esc/{number}/{value}", value) for number, value in enumerate(HARD)))
+        wanted = [(f"shared/esc/{number}/{value}", value) for number, value in enumerate(HARD)]
+        self.assertEqual(sorted(rows), sorted(wanted))
 
     def test_escaping_towards_a_backend(self):
         """What Dovecot escaped reaches the backend as it was; what a backend says is escaped."""
@@ -226,7 +233,8 @@ class Replies(Wire):
         self.assertEqual(sorted(client.iterate("shared/p/", flags=33).rows), full)
         self.assertEqual(sorted(client.iterate("shared/p/", flags=9).rows), [(key, "") for key, _ in full])
         self.assertEqual(client.iterate("shared/p", flags=16).rows, [("shared/p", "p")])
-        self.assertEqual([key for key, _ in client.iterate("shared/p/", flags=3).rows], [key for key, _ in full])
+        self.assertEqual([key for key, _ in client.iterate("shared/p/", flags=3).rows],
+                         [key for key, _ in full])
         self.assertEqual(len(client.iterate("shared/p/", flags=1, rows=2).rows), 2)
         self.assertEqual(client.iterate("shared/none/", flags=1).rows, [])
 
@@ -258,7 +266,8 @@ class Transactions(Wire):
         self.assertEqual(client.lookup("shared/a").letter, "N")
         self.assertEqual(client.lookup("shared/b").value, "4")
         self.assertEqual(client.commit(3).letter, "O")
-        self.assertEqual(sorted(client.iterate("shared/").rows), [("shared/a", "3"), ("shared/b", "4"), ("shared/c", "3")])
+        self.assertEqual(sorted(client.iterate("shared/").rows),
+                         [("shared/a", "3"), ("shared/b", "4"), ("shared/c", "3")])
 
     def test_pipelined_commits(self):
         client = self.client()
@@ -304,7 +313,8 @@ class Transactions(Wire):
         client = self.client()
         self.assertEqual(client.change(1, ("unset", "shared/q"), ("set", "shared/q", "5")).letter, "O")
         self.assertEqual(client.lookup("shared/q").value, "5")
-        self.assertEqual(client.change(2, ("set", "shared/q", "6"), ("inc", "shared/q", 4), ("inc", "shared/q", -1)).letter, "O")
+        self.assertEqual(client.change(2, ("set", "shared/q", "6"), ("inc", "shared/q", 4),
+                                       ("inc", "shared/q", -1)).letter, "O")
         self.assertEqual(client.lookup("shared/q").value, "9")
         self.assertEqual(client.change(3, ("set", "shared/q", "6"), ("unset", "shared/q")).letter, "O")
         self.assertEqual(client.lookup("shared/q").letter, "N")
@@ -314,7 +324,8 @@ class Transactions(Wire):
         client.change(1, ("set", "shared/word", "word"))
         answer = client.change(2, ("set", "shared/first", "1"), ("inc", "shared/word", 1))
         self.assertEqual((answer.letter, bool(answer.value)), ("F", True))
-        self.assertEqual(client.change(3, ("set", "shared/first", "1"), ("inc", "shared/none", 1)).letter, "N")
+        self.assertEqual(client.change(3, ("set", "shared/first", "1"), ("inc", "shared/none", 1)).letter,
+                         "N")
         self.assertEqual(client.lookup("shared/first").letter, "N")
         self.assertEqual(client.lookup("shared/none").letter, "N")
 
@@ -409,7 +420,8 @@ class Broken(Wire):
 
     def test_broken_lines_close(self):
         """Without a word; what follows them is not answered; others are served."""
-        for line in (b"Zfoo\n", b"\n", b"H3\t2\t0\t\tmem\n", b"I0\tshared/\n", b"Ix\t0\tshared/\t\n", b"I0\tx\tshared/\t\n", b"B1\t\nS1\tshared/a\n",
+        for line in (b"Zfoo\n", b"\n", b"H3\t2\t0\t\tmem\n", b"I0\tshared/\n", b"Ix\t0\tshared/\t\n",
+                     b"I0\tx\tshared/\t\n", b"B1\t\nS1\tshared/a\n",
                      b"B1\t\nS1\n", b"B1\t\nU1\n", b"B1\t\nA1\tshared/a\n", b"Bx\t\n", b"B\t\n"):
             with self.subTest(line):
                 self.closed(b"H3\t2\t0\t\tmem\n", line, b"Lshared/none\t\n")
@@ -426,7 +438,8 @@ class Broken(Wire):
 
     def test_unknown_transaction(self):
         """Whatever it does, it does not say that something was written."""
-        for lines in (b"S9\tshared/a\tv\nC9\n", b"U9\tshared/a\nC9\n", b"C9\n", b"A9\tshared/a\t1\nC9\n", b"B9\t\nR9\nC9\n"):
+        for lines in (b"S9\tshared/a\tv\nC9\n", b"U9\tshared/a\nC9\n", b"C9\n", b"A9\tshared/a\t1\nC9\n",
+                      b"B9\t\nR9\nC9\n"):
             with self.subTest(lines):
                 stream = self.raw(b"H3\t2\t0\t\tmem\n" + lines)
                 stream.half_close()
@@ -443,23 +456,25 @@ class Broken(Wire):
         self.assertEqual(self.client().lookup("shared/none").letter, "N")
 
     def test_endless_transaction(self):
-        """A client that never commits cannot fill the memory."""
+        """A client that never commits cannot fill the memory: 240 MiB are sent, unless it is cut off.
+        (Sanitizers keep several bytes for each.)"""
         before = self.mux.memory()
         stream = self.raw(b"H3\t2\t0\t\tmem\nB1\t\n")
         line = b"S1\tshared/k\t" + b"v" * 60000 + b"\n"
         try:
-            for _ in range(2048):
+            for _ in range(4096):
                 stream.send(line)
         except OSError:
             pass
-        self.assertLess(self.mux.memory() - before, 64 << 20)
+        self.assertLess(self.mux.memory() - before, 160 << 20)
         self.assertEqual(self.client().lookup("shared/none").letter, "N")
 
     def test_bad_client_does_not_disturb_a_good_one(self):
         good = self.client("u")
         for number in range(50):
             with Stream(self.mux.paths["dict"]) as bad:
-                bad.send([b"Zfoo\n", b"H3\t2\t0\t\tmem\n\n", b"H3\t2\t0\t\tmem\nLshared/a", b"\0" * 100][number % 4])
+                bad.send([b"Zfoo\n", b"H3\t2\t0\t\tmem\n\n", b"H3\t2\t0\t\tmem\nLshared/a",
+                          b"\0" * 100][number % 4])
             self.assertEqual(good.lookup(f"shared/k{number}").value, f"k{number}")
 
     def test_value_with_nul(self):
@@ -489,7 +504,8 @@ class Replay(Wire):
                 continue
             if wanted:      # the server's lines since the last command: rows in any order, the end last
                 got = [self.body(stream) for _ in wanted]
-                self.assertEqual((sorted(got[:-1]), got[-1]), (sorted(wanted[:-1]), wanted[-1]), f"{os.path.basename(path)}: {line}")
+                self.assertEqual((sorted(got[:-1]), got[-1]), (sorted(wanted[:-1]), wanted[-1]),
+                                 f"{os.path.basename(path)}: {line}")
                 wanted = []
             stream.send(data)
         self.assertTrue(stream.silent(0.1), "something was sent that nobody asked for")
@@ -525,7 +541,8 @@ class Ways(Case):
 
     def test_default_table(self):
         path = tempdir(self) + "/d"
-        Mapmux(self, "--listen", f"dict:unix:{path},table=m", "--name", "m", "--type", "memory", "--param", "")
+        Mapmux(self, "--listen", f"dict:unix:{path},table=m", "--name", "m", "--type", "memory", "--param",
+               "")
         with Dict(path, "") as client:
             self.assertEqual(client.lookup("shared/a").letter, "N")
 

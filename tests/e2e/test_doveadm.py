@@ -70,7 +70,8 @@ class Memory(DictCase):
         self.assertEqual(self.get("mem", "shared/k")[0], NOT_FOUND)
 
     def test_hard_bytes(self):
-        for number, value in enumerate(["tab\there", "line\nbreak", "cr\rhere", "soh\x01t", "ü日本", "", "a" * 60000,
+        for number, value in enumerate(["tab\there", "line\nbreak", "cr\rhere", "soh\x01t", "ü日本", "",
+                                        "a" * 60000,
                                         '{"json": [1, 2]}', " spaces "]):
             key = f"shared/hard/{number} tab\tkey\x01"
             self.good("mem", "set", key, value)
@@ -134,7 +135,8 @@ class Static(DictCase):
         self.assertEqual(self.get("st", "shared/u/carol")[0], NOT_FOUND)
 
     def test_iteration(self):
-        self.assertEqual([row.split("\t")[0] for row in self.rows("st", "shared/u/")], ["shared/u/alice", "shared/u/bob"])
+        self.assertEqual([row.split("\t")[0] for row in self.rows("st", "shared/u/")],
+                         ["shared/u/alice", "shared/u/bob"])
         self.assertEqual(len(self.rows("st", "-R", "shared/u/")), 3)
 
     def test_read_only(self):
@@ -153,7 +155,8 @@ class Url(DictCase):
         self.store = Store()
         self.down = False
         self.backend = Backend(self, lambda request: Reply(status=503) if self.down else self.store(request))
-        self.mux = serve(self, [{"name": "kv", "type": "url", "param": self.backend.url + "/kv/{}"}], ("dict",))
+        self.mux = serve(self, [{"name": "kv", "type": "url", "param": self.backend.url + "/kv/{}"}],
+                         ("dict",))
 
     def test_set_get_unset(self):
         self.good("kv", "set", "shared/a", "value")
@@ -193,7 +196,8 @@ class Url(DictCase):
     def test_failing_store(self):
         self.good("kv", "set", "shared/a", "value")
         self.down = True
-        for args in (("get", "shared/a"), ("set", "shared/a", "x"), ("unset", "shared/a"), ("inc", "shared/a", "1"),
+        for args in (("get", "shared/a"), ("set", "shared/a", "x"), ("unset", "shared/a"),
+                     ("inc", "shared/a", "1"),
                      ("iter", "shared/x/")):
             done = self.call("kv", *args)
             self.assertEqual(done.returncode, FAILED, (args, done.stdout, done.stderr))

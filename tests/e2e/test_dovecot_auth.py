@@ -60,10 +60,12 @@ class Login:
         cls.nginx = Nginx(cls, {"/dovecot/userdb/": ["alice", "bob@example.test"]})
         for name, password in (("alice", "{PLAIN}secret"), ("bob@example.test", "{PLAIN}pass word")):
             cls.nginx.put("/dovecot/passdb/" + name, {"password": password})
-            cls.nginx.put("/dovecot/userdb/" + name, {**Dovecot.user_fields(), "home": "/nonexistent/" + name})
+            cls.nginx.put("/dovecot/userdb/" + name,
+                          {**Dovecot.user_fields(), "home": "/nonexistent/" + name})
         cls.nginx.put("/dovecot/passdb/nohome", {"password": "{PLAIN}secret"})
         cls.nginx.put("/dovecot/quota/bob@example.test", "5M")
-        cls.mux = serve(cls, [{"name": "auth", "type": "url", "param": cls.nginx.url + "/dovecot/{}"}], ("dict",))
+        cls.mux = serve(cls, [{"name": "auth", "type": "url", "param": cls.nginx.url + "/dovecot/{}"}],
+                        ("dict",))
         cls.dovecot = Dovecot(cls, DRIVERS, {"auth.conf.ext": cls.FORM.format(socket=cls.mux.paths["dict"])})
 
     def refused(self, user, password, code):
@@ -118,14 +120,16 @@ class Login:
 
     def test_users_are_listed(self):
         done = self.dovecot.doveadm("user", "*")
-        self.assertEqual((done.returncode, sorted(done.stdout.decode().split())), (0, ["alice", "bob@example.test"]),
+        self.assertEqual((done.returncode, sorted(done.stdout.decode().split())),
+                         (0, ["alice", "bob@example.test"]),
                          done.stderr)
         done = self.dovecot.doveadm("user", "a*")
         self.assertEqual((done.returncode, done.stdout.decode().split()), (0, ["alice"]), done.stderr)
 
     def test_user_fields(self):
         done = self.dovecot.doveadm("user", "-f", "home", "alice")
-        self.assertEqual((done.returncode, done.stdout.decode().strip()), (0, "/nonexistent/alice"), done.stderr)
+        self.assertEqual((done.returncode, done.stdout.decode().strip()), (0, "/nonexistent/alice"),
+                         done.stderr)
         self.assertNotEqual(self.dovecot.doveadm("user", "carol").returncode, 0)
 
     def test_many_logins_at_once(self):

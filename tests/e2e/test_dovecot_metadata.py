@@ -75,7 +75,8 @@ class Metadata(Case):
     def test_mixed_entries_in_one_command(self):
         """Dovecot opens two transactions at once for this."""
         client = self.login("alice")
-        self.good(client, 'SETMETADATA INBOX (/private/vendor/x/y "1" /private/vendor/x/z "2" /shared/vendor/x "3")')
+        self.good(client,
+                  'SETMETADATA INBOX (/private/vendor/x/y "1" /private/vendor/x/z "2" /shared/vendor/x "3")')
         names = ("/private/vendor/x/y", "/private/vendor/x/z", "/shared/vendor/x")
         self.assertEqual(self.get(client, "INBOX", *names), dict(zip(names, (b"1", b"2", b"3"))))
 
@@ -88,7 +89,8 @@ class Metadata(Case):
 
     def test_entries_outlive_the_session(self):
         self.good(self.login("alice"), 'SETMETADATA INBOX (/private/comment "kept")')
-        self.assertEqual(self.get(self.login("alice"), "INBOX", "/private/comment"), {"/private/comment": b"kept"})
+        self.assertEqual(self.get(self.login("alice"), "INBOX", "/private/comment"),
+                         {"/private/comment": b"kept"})
 
     def test_users_are_apart(self):
         alice, bob = self.login("alice"), self.login("bob")
@@ -97,17 +99,20 @@ class Metadata(Case):
             self.good(client, f'SETMETADATA "" (/private/comment "server {value}")')
         for client, value in ((alice, b"hers"), (bob, b"his")):
             self.assertEqual(self.get(client, "INBOX", "/private/comment"), {"/private/comment": value})
-            self.assertEqual(self.get(client, '""', "/private/comment"), {"/private/comment": b"server " + value})
+            self.assertEqual(self.get(client, '""', "/private/comment"),
+                             {"/private/comment": b"server " + value})
 
     def test_hard_bytes(self):
         client = self.login("alice")
-        for value in (b"line1\r\nline2\r\n", b"tab\tand\x01soh", "ü日本".encode(), b'quote " and \\ back', b"b" * 30000):
+        for value in (b"line1\r\nline2\r\n", b"tab\tand\x01soh", "ü日本".encode(), b'quote " and \\ back',
+                      b"b" * 30000):
             self.good(client, "SETMETADATA INBOX (/private/big {})", value)
             self.assertEqual(self.get(client, "INBOX", "/private/big"), {"/private/big": value})
 
     def test_depth(self):
         client = self.login("alice")
-        self.good(client, 'SETMETADATA INBOX (/private/vendor/x/y "1" /private/vendor/x/z "2" /private/vendorish "3")')
+        self.good(client,
+                  'SETMETADATA INBOX (/private/vendor/x/y "1" /private/vendor/x/z "2" /private/vendorish "3")')
         found = entries(self.good(client, "GETMETADATA (DEPTH infinity) INBOX /private/vendor"))
         self.assertEqual({name: value for name, value in found.items() if value is not None},
                          {"/private/vendor/x/y": b"1", "/private/vendor/x/z": b"2"})

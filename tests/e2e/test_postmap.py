@@ -9,7 +9,8 @@ from harness.nginx import Nginx
 from harness.postfix import Postmap
 
 LISTED = ["with space", "two  spaces", 'quo"ted', "it's", '"first last"@example.test', "müller@exämple.test",
-          "日本", "100%", "%41", "what?", "what?x=1&y=2", "a#b", "a+b@example.test", "a&b=c", "{}", "{key}", "§",
+          "日本", "100%", "%41", "what?", "what?x=1&y=2", "a#b", "a+b@example.test", "a&b=c", "{}", "{key}",
+          "§",
           "a;b", "back\\slash", "<>", "*", "[192.0.2.1]", ".example.test", "a,b", "dot.", "...", "a..b", "-q"]
 REFUSED = ["..", "../alias/with space", "x/../with space", "x/..", ".", "./with space", "/with space"]
 

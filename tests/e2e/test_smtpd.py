@@ -65,7 +65,8 @@ class Smtpd(Case):
         """None of these is known, and none makes smtpd defer."""
         for way, postfix in self.postfix.items():
             name = self.domain(f"hostile-{way}.test")
-            for local in ('"../mailbox/known"', '"a b"', "a%b", "known?x", "known#x", "known/../known", '"<>"', "a+b"):
+            for local in ('"../mailbox/known"', '"a b"', "a%b", "known?x", "known#x", "known/../known",
+                          '"<>"', "a+b"):
                 with self.subTest(way=way, local=local):
                     self.expect(postfix, f"{local}@{name}", 550)
 

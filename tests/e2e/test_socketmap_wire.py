@@ -10,9 +10,12 @@ from harness.wire import Closed, netstring
 
 BROKEN = {
     "no length": b":x,", "letters": b"abc:", "letter in the length": b"5x:t key,", "sign": b"+5:t key,",
-    "minus": b"-5:t key,", "blank before": b" 5:t key,", "line break before": b"\n5:t key,", "no comma": b"5:t keyX",
-    "line break for a comma": b"5:t key\n", "overflow": b"99999999999999999999:t key,", "overflow of 32 bits": b"4294967301:t key,",
-    "too much": b"999999999:t key,", "endless length": b"1" * 10240, "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "minus": b"-5:t key,", "blank before": b" 5:t key,", "line break before": b"\n5:t key,",
+    "no comma": b"5:t keyX",
+    "line break for a comma": b"5:t key\n", "overflow": b"99999999999999999999:t key,",
+    "overflow of 32 bits": b"4294967301:t key,",
+    "too much": b"999999999:t key,", "endless length": b"1" * 10240,
+    "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "zeros": b"\0" * 64,
 }
 
@@ -25,7 +28,8 @@ class Wire(Case):
         cls.gates = {}
         cls.backend = Backend(cls, cls.answer)
         cls.mux = serve(cls, [{"name": "t", "type": "static", "param": "key=value other=second"},
-                              {"name": "u", "type": "url", "param": cls.backend.url + "/u/{}"}], ("socketmap",))
+                              {"name": "u", "type": "url", "param": cls.backend.url + "/u/{}"}],
+                              ("socketmap",))
 
     @classmethod
     def answer(cls, request):
@@ -65,7 +69,8 @@ class Wire(Case):
                 time.sleep(0.001)       # lets the server read the first part; nothing shows when it has
                 client.send(stream[cut:])
                 got = [client.reply() for _ in expected]
-                self.assertEqual([(status, "" if status == "NOTFOUND" else text) for status, text in got], expected)
+                self.assertEqual([(status, "" if status == "NOTFOUND" else text) for status, text in got],
+                                 expected)
 
     def test_byte_by_byte(self):
         client = self.client()
@@ -284,7 +289,8 @@ class Ways(Case):
 
     def test_unix_ipv4_and_ipv6_at_once(self):
         where, four, six = tempdir(self), free_port(), free_port()
-        Mapmux(self, "--listen", f"socketmap:unix:{where}/a", "--listen", f"socketmap:unix:{where}/b,mode=0666",
+        Mapmux(self, "--listen", f"socketmap:unix:{where}/a", "--listen",
+               f"socketmap:unix:{where}/b,mode=0666",
                "--listen", f"socketmap:127.0.0.1:{four}", "--listen", f"socketmap:[::1]:{six}",
                "--name", "t", "--type", "static", "--param", "key=value")
         for address in (where + "/a", where + "/b", ("127.0.0.1", four), ("::1", six)):
@@ -307,7 +313,8 @@ class Ways(Case):
     def test_default_table(self):
         """A listener's table answers a request that names none."""
         path = tempdir(self) + "/s"
-        Mapmux(self, "--listen", f"socketmap:unix:{path},table=t", "--name", "t", "--type", "static", "--param",
+        Mapmux(self, "--listen", f"socketmap:unix:{path},table=t", "--name", "t", "--type", "static",
+               "--param",
                "key=value")
         with Socketmap(path) as client:
             self.assertEqual(client.ask("", "key"), ("OK", "value"))

@@ -35,7 +35,8 @@ class Status(Case):
             "TEMP": [408, 425, 429, 500, 501, 502, 503, 504, 599, 202, 204, 206, 301, 302, 303, 307, 308]})
 
     def test_the_same_for_dict(self):
-        for code, letter in ((200, "O"), (404, "N"), (410, "N"), (400, "N"), (503, "F"), (429, "F"), (204, "F")):
+        for code, letter in ((200, "O"), (404, "N"), (410, "N"), (400, "N"), (503, "F"), (429, "F"),
+                             (204, "F")):
             with self.subTest(code=code):
                 answer = self.mux.look("plain", f"shared/{code}")
                 self.assertEqual(answer.letter, letter)
@@ -70,7 +71,8 @@ class Redirects(Case):
                                 url("follow", self.backend.url + "/r/{}", follow_redirects="yes", **options)])
 
     def answer(self, request):
-        targets = {"/r/here": "/target/here", "/r/full": self.backend.url + "/target/full", "/r/loop": "/r/loop",
+        targets = {"/r/here": "/target/here", "/r/full": self.backend.url + "/target/full",
+                   "/r/loop": "/r/loop",
                    "/r/away": f"http://localhost:{self.other.port}/away", "/r/file": "file:///etc/hostname"}
         if request.path in targets:
             return Reply(status=302, headers=[("Location", targets[request.path])])
@@ -99,25 +101,33 @@ VALUES = {      # name: (JSON text, socketmap, dict: a text, or the letter N or 
     "string": ('"text"', "text", "text"), "blanks": ('" a  b "', " a  b ", " a  b "),
     "unicode": ('"\\u00fc\\u65e5 ü"', "ü日 ü", "ü日 ü"), "pair": ('"\\ud83d\\ude00"', "😀", "😀"),
     "slash": ('"a\\/b\\\\c\\"d"', 'a/b\\c"d', 'a/b\\c"d'), "tab": ('"a\\tb"', "a\tb", "a\tb"),
-    "digits": ('"007"', "007", "007"), "one": ("1", "1", "1"), "zero": ("0", "0", "0"), "minus": ("-3", "-3", "-3"),
-    "half": ("1.5", "1.5", "1.5"), "tenth": ("0.1", "0.1", "0.1"), "beyond double": ("9007199254740993",) + ("9007199254740993",) * 2,
+    "digits": ('"007"', "007", "007"), "one": ("1", "1", "1"), "zero": ("0", "0", "0"),
+    "minus": ("-3", "-3", "-3"),
+    "half": ("1.5", "1.5", "1.5"), "tenth": ("0.1", "0.1", "0.1"),
+    "beyond double": ("9007199254740993",) + ("9007199254740993",) * 2,
     "beyond 64 bits": (str(BIG), str(BIG), str(BIG)), "spaced": (" \n 5 \n", "5", "5"),
     "true": ("true", "1", "true"), "false": ("false", ("NOTFOUND",), "false"),
     "null": ("null", ("NOTFOUND",), ("N",)), "empty list": ("[]", ("NOTFOUND",), []),
     "list": ('["a","b c"]', "a,b c", ["a", "b c"]), "one item": ('["a"]', "a", ["a"]),
     "mixed list": ('["a",1]', "a,1", ["a", 1]), "nested list": ('["a",["b"]]', ("TEMP",), ["a", ["b"]]),
     "list of objects": ('[{"a":1}]', ("TEMP",), [{"a": 1}]),
-    "object": ('{"a":{"b":[1,null,"ü"]}}', ("TEMP",), {"a": {"b": [1, None, "ü"]}}), "empty object": ("{}", ("TEMP",), {}),
+    "object": ('{"a":{"b":[1,null,"ü"]}}', ("TEMP",), {"a": {"b": [1, None, "ü"]}}),
+    "empty object": ("{}", ("TEMP",), {}),
     "nul": ('"a\\u0000b"', ("TEMP",), ("F",)), "line break": ('"a\\nb"', ("TEMP",), "a\nb"),
-    "carriage return": ('"a\\rb"', ("TEMP",), "a\rb"), "break in a list": ('["a","b\\nc"]', ("TEMP",), ["a", "b\nc"]),
-    "long": (json.dumps("v" * 90000), "v" * 90000, "v" * 90000), "too long": (json.dumps("v" * 100001), ("TEMP",), None),
+    "carriage return": ('"a\\rb"', ("TEMP",), "a\rb"),
+    "break in a list": ('["a","b\\nc"]', ("TEMP",), ["a", "b\nc"]),
+    "long": (json.dumps("v" * 90000), "v" * 90000, "v" * 90000),
+    "too long": (json.dumps("v" * 100001), ("TEMP",), None),
     "just too long": (json.dumps("v" * 99998), ("TEMP",), None),
 }
 GARBAGE = {
-    "empty": b"", "blank": b" ", "html": b"<html>no</html>", "open string": b'"text', "open list": b'["a"', "word": b"text",
-    "two values": b'"a" "b"', "trailing": b'"a"x', "comma": b'["a",]', "python": b"True", "bad escape": b'"\\x"',
+    "empty": b"", "blank": b" ", "html": b"<html>no</html>", "open string": b'"text', "open list": b'["a"',
+    "word": b"text",
+    "two values": b'"a" "b"', "trailing": b'"a"x', "comma": b'["a",]', "python": b"True",
+    "bad escape": b'"\\x"',
     "bad utf-8": b'"\xff\xfe"', "lone surrogate": b'"\\ud800"', "cut utf-8": b'"\xc3"',
-    "nan": b"NaN", "plus": b"+1", "bom only": b"\xef\xbb\xbf", "deep": b"[" * 100000, "deep, closed": b"[" * 50000 + b"]" * 50000,
+    "nan": b"NaN", "plus": b"+1", "bom only": b"\xef\xbb\xbf", "deep": b"[" * 100000,
+    "deep, closed": b"[" * 50000 + b"]" * 50000,
 }
 
 
@@ -129,8 +139,10 @@ class Values(Case):
         cls.backend = Backend(cls, cls.answer)
         base = cls.backend.url + "/v/{}"
         cls.mux = serve(cls, [
-            url("v", base), url("lines", base, list_separator=" "), url("deep", base, value="/data/0/mail~1box"),
-            url("whole", base, value=""), url("notempty", base, empty="notfound"), url("empty", base, empty="ok")])
+            url("v", base), url("lines", base, list_separator=" "),
+            url("deep", base, value="/data/0/mail~1box"),
+            url("whole", base, value=""), url("notempty", base, empty="notfound"),
+            url("empty", base, empty="ok")])
 
     @staticmethod
     def answer(request):
@@ -188,7 +200,8 @@ class Values(Case):
         def named():
             self.assertEqual(self.mux.ask("v", "object")[0], "TEMP")
             return [line for line in self.mux.log().splitlines() if "value" in line and "object" in line]
-        wait_until(named, lambda: f"the log names the option `value`:\n{self.mux.log()}", timeout=5, pause=0.2)
+        wait_until(named, lambda: f"the log names the option `value`:\n{self.mux.log()}", timeout=5,
+                   pause=0.2)
 
     def test_empty_value(self):
         self.assertEqual(self.mux.ask("notempty", "void")[0], "NOTFOUND")
@@ -198,16 +211,24 @@ class Values(Case):
         self.assertEqual(self.mux.ask("v", "charset"), ("OK", "ü"))
 
 
-HOSTILE = ["..", ".", "../x", "x/..", "x/../y", "a/./b", "./a", "a/.", "/etc/passwd", "/", "//host/x", "../../../etc/passwd",
-           "a\rb", "a\nb", "a\r\nX-Evil: 1", "a HTTP/1.1\r\nHost: evil\r\n\r\n", "a\tb", "a\x01b", "\x1b[0m", "a\0b", "\0"]
+HOSTILE = ["..", ".", "../x", "x/..", "x/../y", "a/./b", "./a", "a/.", "/etc/passwd", "/", "//host/x",
+           "../../../etc/passwd",
+           "a\rb", "a\nb", "a\r\nX-Evil: 1", "a HTTP/1.1\r\nHost: evil\r\n\r\n", "a\tb", "a\x01b", "\x1b[0m",
+           "a\0b", "\0"]
 ENCODED = {     # key: (in a path, in a query)
-    "plain": ("plain", "plain"), "Az09-._~": ("Az09-._~",) * 2, "a@b.c": ("a%40b.c",) * 2, "a b": ("a%20b",) * 2,
-    "a+b": ("a%2Bb",) * 2, "a/b": ("a/b", "a%2Fb"), "a/b/": ("a/b/", "a%2Fb%2F"), "a?b": ("a%3Fb",) * 2, "a#b": ("a%23b",) * 2,
-    "a&b=c;d": ("a%26b%3Dc%3Bd",) * 2, "100%": ("100%25",) * 2, "%2e%2e/x": ("%252e%252e/x", "%252e%252e%2Fx"),
+    "plain": ("plain", "plain"), "Az09-._~": ("Az09-._~",) * 2, "a@b.c": ("a%40b.c",) * 2,
+    "a b": ("a%20b",) * 2,
+    "a+b": ("a%2Bb",) * 2, "a/b": ("a/b", "a%2Fb"), "a/b/": ("a/b/", "a%2Fb%2F"), "a?b": ("a%3Fb",) * 2,
+    "a#b": ("a%23b",) * 2,
+    "a&b=c;d": ("a%26b%3Dc%3Bd",) * 2, "100%": ("100%25",) * 2,
+    "%2e%2e/x": ("%252e%252e/x", "%252e%252e%2Fx"),
     "%00": ("%2500",) * 2, "%0d%0aX: y": ("%250d%250aX%3A%20y",) * 2, "ü日": ("%C3%BC%E6%97%A5",) * 2,
-    "\udcff\udcfe": ("%FF%FE",) * 2, "\"'<>": ("%22%27%3C%3E",) * 2, "{}": ("%7B%7D",) * 2, "{key}{user}§": ("%7Bkey%7D%7Buser%7D%C2%A7",) * 2,
-    "[::1]:80": ("%5B%3A%3A1%5D%3A80",) * 2, "!$()*,|\\^`": ("%21%24%28%29%2A%2C%7C%5C%5E%60",) * 2, "...": ("...",) * 2,
-    "..a": ("..a",) * 2, "http://evil/": ("http%3A//evil/", "http%3A%2F%2Fevil%2F"), "a\\..\\b": ("a%5C..%5Cb",) * 2,
+    "\udcff\udcfe": ("%FF%FE",) * 2, "\"'<>": ("%22%27%3C%3E",) * 2, "{}": ("%7B%7D",) * 2,
+    "{key}{user}§": ("%7Bkey%7D%7Buser%7D%C2%A7",) * 2,
+    "[::1]:80": ("%5B%3A%3A1%5D%3A80",) * 2, "!$()*,|\\^`": ("%21%24%28%29%2A%2C%7C%5C%5E%60",) * 2,
+    "...": ("...",) * 2,
+    "..a": ("..a",) * 2, "http://evil/": ("http%3A//evil/", "http%3A%2F%2Fevil%2F"),
+    "a\\..\\b": ("a%5C..%5Cb",) * 2,
 }
 
 
@@ -220,7 +241,8 @@ class Encoding(Case):
         base = cls.backend.url
         cls.mux = serve(cls, [
             url("path", base + "/p/{}"), url("query", base + "/q?k={}&x=1"), url("podop", base + "/p/§"),
-            url("names", base + "/n/{table}/{scope}/{user}/{key}/{localpart}/{domain}/§?k={key}&u={user}&again={}"),
+            url("names",
+                base + "/n/{table}/{scope}/{user}/{key}/{localpart}/{domain}/§?k={key}&u={user}&again={}"),
             url("braces", base + "/{{x}}/{key}"), url("suffix", base + "/s/{}", priv_suffix="/of/{user}"),
             url("nosuffix", base + "/s/{}", priv_suffix=""), url("default", base + "/d/{}")])
 
@@ -247,8 +269,10 @@ class Encoding(Case):
                 with self.subTest(key, table=table):
                     self.backend.forget()
                     # A NUL may be refused before there is a table to ask: no client of ours can send one.
-                    self.assertIn(self.mux.ask(table, key)[0], ("NOTFOUND", "PERM") if "\0" in key else ("NOTFOUND",))
-                    self.assertIn(self.mux.look(table, "shared/" + key, "user").letter, "NF" if "\0" in key else "N")
+                    self.assertIn(self.mux.ask(table, key)[0],
+                                  ("NOTFOUND", "PERM") if "\0" in key else ("NOTFOUND",))
+                    self.assertIn(self.mux.look(table, "shared/" + key, "user").letter,
+                                  "NF" if "\0" in key else "N")
                     self.assertEqual(self.backend.seen(), [])
 
     def test_hostile_users_never_leave_their_place(self):
@@ -259,7 +283,8 @@ class Encoding(Case):
                     self.assertNotEqual(self.mux.look(table, "priv/key", user).letter, "O")
                     self.assertEqual(self.backend.seen(), [])
         for user, part in (("a?b#c%", "a%3Fb%23c%25"), ("al ice@example.test", "al%20ice%40example.test")):
-            self.assertEqual(self.target(lambda: self.mux.look("default", "priv/key", user)), "/d/key/" + part)
+            self.assertEqual(self.target(lambda: self.mux.look("default", "priv/key", user)),
+                             "/d/key/" + part)
 
     def test_hostile_keys_are_not_written(self):
         for key in ("../x", "a\r\nb", "/x", "a/../b"):
@@ -307,11 +332,13 @@ class Headers(Case):
             with open(path, "w", encoding="ascii") as file:
                 file.write(text)
         cls.mux = serve(cls, [
-            url("plain", base), url("extra", base, headers={"X-One": "1", "X-Two": "two words", "Accept": "text/x"}),
+            url("plain", base), url("extra", base, headers={"X-One": "1", "X-Two": "two words",
+                                                            "Accept": "text/x"}),
             url("token", base, auth_token="s3cret-token"), url("file", base, auth_token_file=cls.token_file),
             url("named", base, auth_token="s3cret-token", auth_header="X-Auth: Token"),
             url("basic", base, basic_auth="user:pass:word"), url("basicfile", base, basic_auth_file=password),
-            url("agent", base, user_agent="postfix-lookup/1"), url("environment", base, auth_token="${E2E_TOKEN}")],
+            url("agent", base, user_agent="postfix-lookup/1"),
+            url("environment", base, auth_token="${E2E_TOKEN}")],
             env={"E2E_TOKEN": "t0ken-of-environment"})
 
     def ask(self, table):
@@ -328,7 +355,8 @@ class Headers(Case):
 
     def test_headers(self):
         request = self.ask("extra")
-        self.assertEqual([request.header(name) for name in ("X-One", "X-Two", "Accept")], ["1", "two words", "text/x"])
+        self.assertEqual([request.header(name) for name in ("X-One", "X-Two", "Accept")],
+                         ["1", "two words", "text/x"])
 
     def test_tokens(self):
         self.assertEqual(self.ask("token").header("Authorization"), "Bearer s3cret-token")
@@ -340,7 +368,8 @@ class Headers(Case):
 
     def test_basic(self):
         for table, pair in (("basic", b"user:pass:word"), ("basicfile", b"user:of file")):
-            self.assertEqual(self.ask(table).header("Authorization"), "Basic " + base64.b64encode(pair).decode())
+            self.assertEqual(self.ask(table).header("Authorization"),
+                             "Basic " + base64.b64encode(pair).decode())
 
     def test_agent(self):
         self.assertEqual(self.ask("agent").header("User-Agent"), "postfix-lookup/1")

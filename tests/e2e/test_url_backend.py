@@ -16,8 +16,10 @@ class Upstreams(Case):
     """Several templates: fail-over, spreading, coming back."""
 
     def pair(self, **options):
-        first, second = (Backend(self, lambda request, name=name: as_json(name)) for name in ("first", "second"))
-        mux = serve(self, [url("t", f"{first.url}/{{}} {second.url}/other?k={{}}", connect_timeout="1s", **options)],
+        first, second = (Backend(self, lambda request,
+                                 name=name: as_json(name)) for name in ("first", "second"))
+        mux = serve(self, [url("t", f"{first.url}/{{}} {second.url}/other?k={{}}", connect_timeout="1s",
+                               **options)],
                     threads=1)
         return first, second, mux
 
@@ -35,7 +37,8 @@ class Upstreams(Case):
             self.assertEqual(mux.ask("t", f"k{number}"), ("OK", "second"))
         self.assertEqual(second.seen()[0].target, "/other?k=k0")
         first.start()
-        wait_until(lambda: mux.ask("t", "b") == ("OK", "first"), "the first upstream is asked again", timeout=60, pause=0.2)
+        wait_until(lambda: mux.ask("t", "b") == ("OK", "first"), "the first upstream is asked again",
+                   timeout=60, pause=0.2)
 
     def test_all_dead(self):
         first, second, mux = self.pair()
@@ -46,7 +49,8 @@ class Upstreams(Case):
         self.assertEqual(mux.look("t", "shared/a").letter, "F")
         self.assertLess(time.monotonic() - start, 10)
         second.start()
-        wait_until(lambda: mux.ask("t", "b") == ("OK", "second"), "an upstream that came back is used", timeout=60, pause=0.2)
+        wait_until(lambda: mux.ask("t", "b") == ("OK", "second"), "an upstream that came back is used",
+                   timeout=60, pause=0.2)
 
     def test_an_answer_is_an_answer(self):
         """404 from the first is not asked of the second."""
@@ -67,11 +71,13 @@ class Upstreams(Case):
 
     def test_starts_while_an_upstream_is_down(self):
         port = free_port()
-        mux = serve(self, [url("t", f"http://127.0.0.1:{port}/{{}}"), url("name", "http://no-such-host.invalid/{}")])
+        mux = serve(self, [url("t", f"http://127.0.0.1:{port}/{{}}"),
+                           url("name", "http://no-such-host.invalid/{}")])
         self.assertEqual(mux.ask("t", "a")[0], "TEMP")
         self.assertEqual(mux.ask("name", "a")[0], "TEMP")
         Backend(self, lambda request: as_json("here"), port=port)
-        wait_until(lambda: mux.ask("t", "b") == ("OK", "here"), "it is asked when it is there", timeout=30, pause=0.2)
+        wait_until(lambda: mux.ask("t", "b") == ("OK", "here"), "it is asked when it is there", timeout=30,
+                   pause=0.2)
 
     def test_ipv6(self):
         backend = Backend(self, lambda request: as_json("six"), host="::1")
@@ -89,7 +95,8 @@ class Upstreams(Case):
         backend = Backend(self, lambda request: as_json("unix"), unix=path)
         mux = serve(self, [url("t", "http://service.test/x/{}", unix_socket=path)])
         self.assertEqual(mux.ask("t", "a b"), ("OK", "unix"))
-        self.assertEqual((backend.seen()[0].target, backend.seen()[0].header("Host")), ("/x/a%20b", "service.test"))
+        self.assertEqual((backend.seen()[0].target, backend.seen()[0].header("Host")),
+                         ("/x/a%20b", "service.test"))
 
     def test_proxy(self):
         proxy = Backend(self, lambda request: as_json("by proxy"))
@@ -147,12 +154,14 @@ class Limits(Case):
             self.addCleanup(sock.close)
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())
-        mux = serve(self, [url("t", "http://127.0.0.1:%d/{}" % full.getsockname()[1], connect_timeout="500ms", timeout="20s")])
+        mux = serve(self, [url("t", "http://127.0.0.1:%d/{}" % full.getsockname()[1], connect_timeout="500ms",
+                               timeout="20s")])
         self.ask_timed(mux, "t", 0.3, 8)
 
     def test_max_body(self):
         backend = Backend(self, lambda request: as_json("v" * int(request.path[1:])))
-        mux = serve(self, [url("small", backend.url + "/{}", max_body="1k"), url("big", backend.url + "/{}", max_body="64k")])
+        mux = serve(self, [url("small", backend.url + "/{}", max_body="1k"),
+                           url("big", backend.url + "/{}", max_body="64k")])
         self.assertEqual(mux.ask("small", "1000"), ("OK", "v" * 1000))
         self.assertEqual(mux.ask("small", "1100")[0], "TEMP")
         self.assertEqual(mux.ask("big", "60000"), ("OK", "v" * 60000))
@@ -168,7 +177,8 @@ class Limits(Case):
         self.assertLess(mux.memory() - before, 64 << 20)
 
     def test_claimed_body_takes_no_memory(self):
-        backend = Backend(self, lambda request: Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n\"x"))
+        backend = Backend(self,
+                          lambda request: Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n\"x"))
         mux = serve(self, [url("t", backend.url + "/{}")])
         mux.ask("nosuch", "k")
         before = mux.memory()
@@ -233,9 +243,11 @@ class Trouble(Case):
 
     def test_broken_answers(self):
         answers = {
-            "hangup": Reply(hangup=True), "cut": Reply(b'"a long enough value"', cut=8), "cut at once": Reply(b'"value"', cut=0),
+            "hangup": Reply(hangup=True), "cut": Reply(b'"a long enough value"', cut=8),
+            "cut at once": Reply(b'"value"', cut=0),
             "garbage": Reply(raw=b"\x00\x01\x02 nonsense\r\n\r\n"), "text": Reply(raw=b"hello\n"),
-            "half a header": Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Le"), "status only": Reply(raw=b"HTTP/1.1 200\r\n"),
+            "half a header": Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Le"),
+            "status only": Reply(raw=b"HTTP/1.1 200\r\n"),
             "bad chunk": Reply(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\"v\"\r\n0\r\n\r\n"),
             "chunk cut": Reply(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n\"v\"\r\n"),
             "bad length": Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n\"v\""),
@@ -259,7 +271,8 @@ class Trouble(Case):
             backend.start()
 
     def test_backend_that_says_close(self):
-        backend = Backend(self, lambda request: Reply(raw=b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n\"v\""))
+        backend = Backend(self,
+                          lambda request: Reply(raw=b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n\"v\""))
         mux = serve(self, [url("t", backend.url + "/{}")], threads=1)
         for number in range(20):
             self.assertEqual(mux.ask("t", f"k{number}"), ("OK", "v"))
@@ -278,7 +291,8 @@ class Trouble(Case):
             self.assertEqual(mux.ask("t", f"k{number}")[0], "TEMP")
             self.assertEqual(mux.look("t", f"shared/k{number}").letter, "F")
         backend.start()
-        wait_until(lambda: mux.ask("t", "b") == ("OK", "good"), "the backend is used again", timeout=30, pause=0.2)
+        wait_until(lambda: mux.ask("t", "b") == ("OK", "good"), "the backend is used again", timeout=30,
+                   pause=0.2)
 
     def test_failures_do_not_fill_the_log(self):
         backend = Backend(self, lambda request: Reply(b"garbage"))
@@ -306,12 +320,15 @@ class Tls(Case):
         named = f"https://localhost:{cls.good.port}/{{}}"
         cls.mux = serve(cls, [
             url("right", cls.good.url + "/{}", **right), url("name", named, **right),
-            url("wrongca", cls.good.url + "/{}", ca_file=cls.stranger.cert), url("system", cls.good.url + "/{}"),
+            url("wrongca", cls.good.url + "/{}", ca_file=cls.stranger.cert),
+            url("system", cls.good.url + "/{}"),
             url("wronghost", cls.other.url + "/{}", **right),
-            url("unverified", cls.good.url + "/{}", tls_verify="no"), url("unverifiedhost", cls.other.url + "/{}", tls_verify="no"),
+            url("unverified", cls.good.url + "/{}", tls_verify="no"),
+            url("unverifiedhost", cls.other.url + "/{}", tls_verify="no"),
             url("nocert", cls.mutual.url + "/{}", **right),
             url("cert", cls.mutual.url + "/{}", client_cert=mine[0], client_key=mine[1], **right),
-            url("strangecert", cls.mutual.url + "/{}", client_cert=strange[0], client_key=strange[1], **right),
+            url("strangecert", cls.mutual.url + "/{}", client_cert=strange[0], client_key=strange[1],
+                **right),
             url("plain", f"http://127.0.0.1:{cls.good.port}/{{}}"), url("totext", "https://127.0.0.1:%d/{}" %
                                                                         Backend(cls, answer).port, **right)])
 

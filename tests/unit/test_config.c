@@ -252,7 +252,7 @@ static void takes_every_kind_of_value(void **state)
 		"- {name: t, type: static, entries: {}, param: 'a=1'}\n"
 		"- {name: c, type: chain, param: [s, t]}\n"
 		"- {name: d, type: chain, param: s t}\n"
-		"- {name: u, type: url, param: [\"http://a/{}\", \"http://b/{}\"], headers:,\n"
+		"- {name: u, type: url, param: [\"http://a/{}\", \"http://b/{}\"], headers: ,\n"
 		"   status: {401: temp, 4xx: perm}, status.500: perm}\n"
 		"- name: folded\n"
 		"  type: static\n"
@@ -380,6 +380,8 @@ static void refuses_yaml(void **state)
 		{LISTEN "log: {lvel: x}\n",
 			"x.yaml:2: log.lvel: unknown key; allowed in \"log\": level"},
 		{LISTEN "'': x\n", "x.yaml:2: YAML: a key is empty"},
+		{TABLES "- {name: a, type: static, entries: {'': x}}\n",
+			"x.yaml:3: YAML: a key is empty"},
 		{LISTEN "[a]: x\n", "x.yaml:2: YAML: a key is a list"},
 		{"listeners:\n- {protocol: dict, address: x, max_lin: 5}\n",
 			"x.yaml:2: max_lin: unknown key; did you mean max_line? allowed: protocol, "
@@ -523,7 +525,7 @@ static void refuses_tables(void **state)
 		{"- {name: a, type: url}\n", "x.yaml:3: param: is missing; it must be given: URL"},
 		/* references */
 		{"- {name: a, type: chain, param: b}\n",
-			"x.yaml:3: param: there is no table \"b\"; did you mean"},
+			"x.yaml:3: param: there is no table \"b\"; allowed: a"},
 		{"- {name: alias, type: chain, param: [b]}\n",
 			"x.yaml:3: param: there is no table \"b\"; allowed: alias"},
 		{"- {name: a, type: chain}\n", "x.yaml:3: param: is missing"},
@@ -636,12 +638,14 @@ static void refuses_arguments(void **state)
 
 static void refuses_what_it_may_not_read(void **state)
 {
+	bool root = geteuid() == 0; /* who may read everything */
 	(void)state;
-	if (geteuid() == 0)
-		skip(); /* root may read everything */
 	write_file("closed", LISTEN, sizeof(LISTEN) - 1);
 	chmod("closed", 0);
-	assert_false(load(ARGS("-c", "closed")));
+	assert_true(!root || seteuid(65534) == 0);
+	bool good = load(ARGS("-c", "closed"));
+	assert_true(!root || seteuid(0) == 0);
+	assert_false(good);
 	assert_string_equal(
 		error.text, "command line: --config: cannot read closed: Permission denied");
 }
@@ -711,30 +715,12 @@ static void print_is_stable(void)
 	free(second);
 }
 
+/* Whatever a value holds. */
 static void print_loads_again(void **state)
 {
 	(void)state;
 	setenv("MAPMUX_ODD",
 		"\x01 \xc2\x85\xe2\x80\xa8 \x7f \xef\xbb\xbf \xf0\x9f\x93\xa7 ${X} $${", 1);
-	assert_true(load_yaml("threads: 3\nlog: {level: debug}\nuser: root\n"
-			      "listeners:\n"
-			      "- {protocol: dict, address: \"unix:/a b\", mode: '0600', "
-			      "idle_timeout: 90s}\n"
-			      "- {protocol: socketmap, address: \":1\", table: \"x:y\", "
-			      "max_request: 2k}\n"
-			      "tables:\n"
-			      "- {name: \"x:y\", type: chain, param: ['#', '0-']}\n"
-			      "- {name: '#', type: static, entries: {\"a: b\": "
-			      "\"c\\n\\td\\\"\\\\\", '': e, '~': '~',\n"
-			      "   \"${q\": \"${MAPMUX_ODD}\", '- x': \"$${MAPMUX_ODD}\", 'true': ' "
-			      "lead', e: 'x'}}\n"
-			      "- {name: '0-', type: url, param: [\"http://a/{}?x={user}\", "
-			      "'http://b/§'],\n"
-			      "   status: {4xx: temp}, headers: {X-A: \"b, c\"}, timeout: 1500ms, "
-			      "value: /a~1b,\n"
-			      "   list_separator: \"\\t\", http2: yes, max_body: 3k, balance: "
-			      "round-robin}\n") == false); /* an empty key */
-	assert_non_null(strstr(error.text, "key is empty"));
 	assert_true(load_yaml(
 		"threads: 3\nlog: {level: debug}\nuser: root\n"
 		"listeners:\n"
@@ -743,9 +729,9 @@ static void print_loads_again(void **state)
 		"tables:\n"
 		"- {name: \"x:y\", type: chain, param: ['#', '0-']}\n"
 		"- {name: '#', type: static, entries: {\"a: b\": \"c\\n\\td\\\"\\\\\", '~': '~',\n"
-		"   \"${q\": \"${MAPMUX_ODD}\", '- x': \"$${MAPMUX_ODD}\", 'true': ' lead', e: "
-		"'x'}}\n"
-		"- {name: '0-', type: url, param: [\"http://a/{}?x={user}\", 'http://b/§'],\n"
+		"   \"${q\": \"${MAPMUX_ODD}\", '- x': \"$${MAPMUX_ODD}\", 'true': ' lead'}}\n"
+		"- {name: '0-', type: url, param: [\"http://a/{}?x={user}\", "
+		"'http://b/\xc2\xa7'],\n"
 		"   status: {4xx: temp}, headers: {X-A: \"b, c\"}, timeout: 1500ms, value: /a~1b,\n"
 		"   list_separator: \"\\t\", http2: yes, max_body: 3k, balance: round-robin}\n"));
 	print_is_stable();
