@@ -329,6 +329,15 @@ static size_t decode(struct conn *conn, struct str in)
 
 /* ---- bytes ---- */
 
+/* A sign of life. */
+static void used(struct conn *conn)
+{
+	struct conn_group *group = conn->group;
+	conn->used_ms = worker_turn(group->worker)->now_ms;
+	TAILQ_REMOVE(&group->conns, conn, link);
+	TAILQ_INSERT_TAIL(&group->conns, conn, link);
+}
+
 /* The client's end: what is under way is still answered, unless nobody is there to read it. */
 static void end_of_input(struct conn *conn)
 {
@@ -353,9 +362,7 @@ static void receive(struct conn *conn)
 			conn->gone = true;
 		return;
 	}
-	conn->used_ms = worker_turn(group->worker)->now_ms;
-	TAILQ_REMOVE(&group->conns, conn, link);
-	TAILQ_INSERT_TAIL(&group->conns, conn, link);
+	used(conn);
 	if (kept) {
 		conn->in.len += (size_t)n;
 		buf_consume(&conn->in, decode(conn, buf_str(&conn->in)));
@@ -374,6 +381,8 @@ static void flush(struct conn *conn)
 		return;
 	}
 	buf_consume(&conn->out, n > 0 ? (size_t)n : 0);
+	if (n > 0 && conn->out.len > 0)
+		used(conn); /* he reads, if slowly */
 }
 
 static void on_io(evutil_socket_t fd, short what, void *arg)
@@ -509,6 +518,8 @@ void conn_new(struct conn_group *group, int fd)
 	TAILQ_INSERT_TAIL(&group->conns, conn, link);
 	count(&group->accepted);
 	atomic_fetch_add_explicit(&group->open, 1, memory_order_relaxed);
+	if (group->draining) /* it was under way between workers when the drain began */
+		shutdown(fd, SHUT_RD);
 	receive(conn); /* most clients have asked before we look */
 	touch(conn);
 	if (group->idle_timeout > 0 && !evtimer_pending(group->idle, NULL))
@@ -534,10 +545,10 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 	turn_enter(turn);
 	uint64_t limit = (uint64_t)group->idle_timeout, now = turn->now_ms;
 	while ((conn = TAILQ_FIRST(&group->conns)) && conn->used_ms + limit <= now) {
-		TAILQ_REMOVE(&group->conns, conn, link);
-		TAILQ_INSERT_TAIL(&group->conns, conn, link);
-		conn->used_ms = now;
+		used(conn);
 		if (TAILQ_EMPTY(&conn->slots)) {
+			if (conn->out.len > 0) /* nobody takes what was written long ago */
+				conn->gone = true;
 			conn->ended = true;
 			touch(conn);
 		}
@@ -580,6 +591,7 @@ void conn_group_close(struct conn_group *group)
 void conn_group_drain(struct conn_group *group)
 {
 	struct conn *conn;
+	group->draining = true;
 	TAILQ_FOREACH (conn, &group->conns, link)
 		if (conn->fd >= 0)
 			shutdown(conn->fd, SHUT_RD);
