@@ -17,6 +17,7 @@ enum {
 	MAX_URL = 256 * 1024, /* bytes */
 	DOWN_MS = 5000,       /* an upstream that failed is asked last for so long */
 	PARALLEL = 8,         /* lookups of one iteration under way */
+	MAX_ROWS = 64 << 20,  /* bytes that the answers to these may have together */
 	WARN_MS = 60000,
 };
 
@@ -77,7 +78,7 @@ struct iteration {
 	struct ask list; /* for the names; first, so that query->work points to it */
 	struct pair *rows;
 	bool *found;
-	size_t nrows, next, nfound;
+	size_t nrows, next, nfound, bytes;
 	unsigned running;
 	struct ask *lookups; /* PARALLEL of them */
 };
@@ -441,6 +442,18 @@ static bool compile_templates(
 	return true;
 }
 
+static void warn_of_http2(const struct table_conf *table)
+{
+	const struct url_conf *conf = table->conf;
+	const struct url_shared *shared = table->shared;
+	for (unsigned i = 0; conf->http2 && i < shared->nupstreams; i++)
+		if (str_starts(str_of(template_origin(shared->upstreams[i])), STR("http://")) &&
+			!http_can_keep_h2c())
+			log_warn("table %s: http2: this libcurl cannot keep HTTP/2 connections "
+				 "without TLS: each request to %s makes one",
+				table->name, template_origin(shared->upstreams[i]));
+}
+
 static void drop(struct table_conf *table)
 {
 	struct url_shared *shared = table->shared;
@@ -457,14 +470,16 @@ static bool check(struct table_conf *table, struct error *error)
 	table->shared = shared;
 	if (conf->method != METHOD_POST)
 		table->ops &= ~CAN(OP_POLICY);
-	if (!json_pointer_valid(str_of(table->options.value)))
-		error_set(error, "value: a JSON pointer begins with '/', and ~ is written ~0");
-	else if (compile_templates(conf, shared, error) &&
-		 make_verdicts(&conf->status, shared->verdicts, error) &&
-		 make_http_options(conf, shared, error))
-		return true;
-	drop(table);
-	return false;
+	bool ok = json_pointer_valid(str_of(table->options.value)) ||
+		  error_set(error, "value: a JSON pointer begins with '/', and ~ is written ~0");
+	ok = ok && compile_templates(conf, shared, error) &&
+	     make_verdicts(&conf->status, shared->verdicts, error) &&
+	     make_http_options(conf, shared, error);
+	if (ok)
+		warn_of_http2(table);
+	else
+		drop(table);
+	return ok;
 }
 
 static bool open_table(struct table *table, struct error *error)
@@ -705,8 +720,8 @@ static void refuse(const struct ask *ask)
 			(struct pair[]){{STR("table"), str_of(conf->name)}, {STR("key"), ask->key}},
 			2);
 	else if (log_allowed(&shared_of(query)->bad_keys, WARN_MS, &held))
-		log_info("table %s: a key that cannot stand in its URL was not asked for (%u more "
-			 "since the last such line)",
+		log_info("table %s: a key that cannot stand in its URL was not asked for (%u lines "
+			 "like this held back)",
 			conf->name, held);
 }
 
@@ -814,6 +829,11 @@ static void on_row(struct ask *ask)
 	const char *why;
 	iteration->running--;
 	enum status status = read_value(ask, &value, &why);
+	iteration->bytes += ask->fetch.body.len;
+	if (iteration->bytes > MAX_ROWS) {
+		status = ST_TEMP;
+		why = "the values of the iteration are too large together";
+	}
 	if (status == ST_TEMP || status == ST_PERM) {
 		for (unsigned i = 0; i < PARALLEL; i++)
 			http_cancel(&iteration->lookups[i].fetch);
@@ -935,15 +955,16 @@ static void on_changed(struct ask *ask)
 	struct transaction *transaction = (struct transaction *)(void *)ask;
 	const struct change *change = &ask->query->ask->changes[transaction->at];
 	int http = ask->fetch.status;
-	bool reply = ask->fetch.result == HTTP_REPLY,
-	     absent = reply && (http == 404 || http == 410);
+	bool reply = ask->fetch.result == HTTP_REPLY;
+	const char *why = NULL;
+	enum status status = reply && http / 100 == 2 ? ST_OK : judge(ask, &why);
+	/* Unless the administrator does not take these for the word of the service: `404: temp`. */
+	bool absent = reply && (http == 404 || http == 410) && status == ST_NOTFOUND;
 	if (reply && (http / 100 == 2 || (absent && change->kind == CH_UNSET))) {
 		transaction->at++;
 		next_change(transaction);
 		return;
 	}
-	const char *why;
-	enum status status = judge(ask, &why);
 	if (absent && change->kind == CH_ADD && transaction->at == 0) {
 		query_notfound(ask->query);
 		return;

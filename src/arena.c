@@ -69,9 +69,10 @@ void *arena_alloc(struct arena *arena, size_t n)
 
 struct str arena_str(struct arena *arena, struct str s)
 {
+	if (s.len == 0)
+		return STR("");
 	char *p = take(arena, s.len + 1);
-	if (s.len > 0)
-		memcpy(p, s.ptr, s.len);
+	memcpy(p, s.ptr, s.len);
 	p[s.len] = '\0';
 	return (struct str){p, s.len};
 }

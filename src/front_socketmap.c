@@ -22,13 +22,25 @@ static const struct setting settings[] = {
 	{.name = NULL},
 };
 
+/* One reservation for the whole reply: this is the hottest writer there is. */
 static void add_reply(struct buf *out, struct str word, struct str text)
 {
-	buf_add_u64(out, word.len + text.len);
-	buf_add_char(out, ':');
-	buf_add(out, word);
-	buf_add(out, text);
-	buf_add_char(out, ',');
+	size_t length = word.len + text.len;
+	char digits[20], *first = digits + sizeof(digits);
+	*--first = ':';
+	do
+		*--first = (char)('0' + length % 10);
+	while ((length /= 10) > 0);
+	size_t header = (size_t)(digits + sizeof(digits) - first);
+	char *at = buf_reserve(out, header + word.len + text.len + 1);
+	if (!at)
+		return;
+	at = mempcpy(at, first, header);
+	at = mempcpy(at, word.ptr, word.len);
+	if (text.len > 0)
+		at = mempcpy(at, text.ptr, text.len);
+	*at++ = ',';
+	out->len = (size_t)(at - out->ptr);
 }
 
 /* Reasons are for Postfix's log: one line, not too long. */

@@ -32,6 +32,7 @@ struct sock {
 	struct event event;
 	short watched; /* by the loop: EV_READ, EV_WRITE */
 	bool used;     /* curl waits for it */
+	bool talks;    /* HTTP/2: the peer may speak unasked */
 	bool ours;     /* opened and closed through us: may stay watched while curl keeps it */
 };
 
@@ -77,6 +78,8 @@ struct http_transfer {
 	struct str unsent; /* of fetch->send */
 	unsigned hops;     /* redirects followed */
 	bool plain;        /* set up for GET */
+	bool alone;        /* on a connection of its own */
+	bool head_ended;   /* of the reply: the blank line was seen */
 	SLIST_ENTRY(http_transfer) link;
 	char error[CURL_ERROR_SIZE];
 };
@@ -85,14 +88,25 @@ static void collect(struct http *http);
 
 /* ---- sockets ---- */
 
+/* What a peer says unasked (a second reply, "408 Request Timeout") curl would take for the answer to
+ * its next request. An end without a byte before it makes curl open another connection instead. */
+static void make_dead(int fd)
+{
+	char words[4096];
+	shutdown(fd, SHUT_RDWR);
+	for (int i = 0; i < 64 && recv(fd, words, sizeof(words), MSG_DONTWAIT) > 0; i++)
+		;
+}
+
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
 	struct sock *sock = arg;
 	struct http *http = sock->http;
-	if (!sock->used) {
-		/* The peer has closed a connection that curl keeps, or talks unasked; curl will see. */
+	if (!sock->used) { /* curl keeps the connection, and the peer has closed it or talks */
 		event_del(&sock->event);
 		sock->watched = 0;
+		if (!sock->talks)
+			make_dead(fd);
 		return;
 	}
 	int bits =
@@ -160,15 +174,22 @@ static void sock_forget(struct sock *sock, int fd)
 	sock->used = sock->ours = false;
 }
 
+/* A socket that never connected is closed without a word to us. When the attempt at the next address
+ * gets the same number, curl believes it is watched already. */
 static curl_socket_t on_open(void *arg, curlsocktype type, struct curl_sockaddr *address)
 {
+	struct http_pool *pool = arg;
 	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	(void)type;
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
-	struct sock *sock = sock_of(arg, fd);
+	struct sock *sock = sock_of(pool->http, fd);
+	short still = sock->used ? sock->watched : 0;
 	sock_forget(sock, fd);
 	sock->ours = true;
+	sock->talks = pool->options->http2;
+	sock->used = still != 0;
+	watch(sock, fd, still);
 	return fd;
 }
 
@@ -290,6 +311,18 @@ static size_t on_body(char *data, size_t one, size_t n, void *arg)
 	return body->overflow ? 0 : n;
 }
 
+/* Curl takes a head that was cut for a whole reply, and then 404 or 200 for a word that stands. */
+static size_t on_header(char *line, size_t one, size_t n, void *arg)
+{
+	struct http_transfer *transfer = arg;
+	(void)one;
+	if (str_starts((struct str){line, n}, STR("HTTP/"))) /* perhaps behind a 100 Continue */
+		transfer->head_ended = false;
+	else if (n > 0 && (line[0] == '\r' || line[0] == '\n'))
+		transfer->head_ended = true;
+	return n;
+}
+
 static size_t on_send(char *to, size_t one, size_t n, void *arg)
 {
 	struct http_transfer *transfer = arg;
@@ -328,12 +361,12 @@ static void prepare_tls(CURL *easy, const struct http_options *options)
 	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 60L);
 }
 
-static void prepare_road(CURL *easy, struct http *http, const struct http_options *options)
+static void prepare_road(CURL *easy, struct http_pool *pool, const struct http_options *options)
 {
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
-	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, http);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, pool);
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
-	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, http);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, pool->http); /* it outlives the pool */
 	/* Neither of these from the environment. */
 	curl_easy_setopt(easy, CURLOPT_PROXY, options->proxy ? options->proxy : "");
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
@@ -359,6 +392,8 @@ static void prepare(struct http_transfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_send);
 	curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_rewind);
@@ -370,7 +405,7 @@ static void prepare(struct http_transfer *transfer)
 		curl_easy_setopt(easy, CURLOPT_USERPWD, options->basic_auth);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, options->http2 ? 1L : 0L);
-	prepare_road(easy, pool->http, options);
+	prepare_road(easy, pool, options);
 	prepare_tls(easy, options);
 }
 
@@ -491,7 +526,6 @@ static bool is_plain(const struct http_fetch *fetch)
 	return !fetch->content_type && !fetch->once && strcmp(fetch->method, "GET") == 0;
 }
 
-/* Without a body nothing stops curl from sending a second time but a connection of its own. */
 static void set_method(struct http_transfer *transfer, const struct http_fetch *fetch)
 {
 	CURL *easy = transfer->easy;
@@ -509,20 +543,36 @@ static void set_method(struct http_transfer *transfer, const struct http_fetch *
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
 	}
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, plain ? NULL : fetch->method);
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, fetch->once && !body ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
 		body ? headers_with_body(transfer->pool, fetch->content_type)
 		     : transfer->pool->headers);
 }
 
+/* libcurl 7.88 begins HTTP/2 anew in each request of a connection without TLS; the server hangs up.
+ * https://github.com/curl/curl/issues/10634 */
+bool http_can_keep_h2c(void)
+{
+	unsigned version = curl_version_info(CURLVERSION_NOW)->version_num;
+	return version < 0x075800 || version >= 0x080000;
+}
+
 static void set_url(struct http_transfer *transfer, const char *url)
 {
+	const struct http_fetch *fetch = transfer->fetch;
+	bool http2 = transfer->pool->options->http2;
+	bool tls = http2 && strncasecmp(url, "https:", 6) == 0;
+	/* Without a body nothing else stops curl from sending a second time. */
+	bool alone =
+		(fetch->once && !fetch->content_type) || (http2 && !tls && !http_can_keep_h2c());
 	curl_easy_setopt(transfer->easy, CURLOPT_URL, url);
-	if (transfer->pool->options->http2) {
-		bool tls = strncasecmp(url, "https:", 6) == 0;
+	if (http2)
 		curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION,
 			(long)(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
-	}
+	if (alone == transfer->alone)
+		return;
+	transfer->alone = alone;
+	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, alone ? 1L : 0L);
+	curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, alone ? 1L : 0L);
 }
 
 static void begin(struct http_pool *pool, struct http_fetch *fetch)
@@ -530,6 +580,7 @@ static void begin(struct http_pool *pool, struct http_fetch *fetch)
 	struct http_transfer *transfer = transfer_new(pool);
 	pool->nbusy++;
 	transfer->fetch = fetch;
+	transfer->head_ended = false;
 	fetch->transfer = transfer;
 	set_url(transfer, fetch->url);
 	set_method(transfer, fetch);
@@ -615,6 +666,7 @@ static bool follow(struct http_transfer *transfer, long status)
 		return false;
 	struct arena mem = {0};
 	transfer->hops++;
+	transfer->head_ended = false;
 	transfer->unsent = transfer->fetch->send;
 	buf_reset(&transfer->body);
 	set_url(transfer, arena_str(&mem, str_of(to)).ptr);
@@ -641,6 +693,11 @@ static void set_result(struct http_transfer *transfer, CURLcode code)
 	long status = 0, sent = 0;
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	fetch->status = (int)status;
+	if (code == CURLE_OK && (!transfer->head_ended || status < 200)) {
+		fetch->result = HTTP_BROKEN;
+		fetch->why = STR("the reply ended within its head");
+		return;
+	}
 	if (code == CURLE_OK) {
 		fetch->result = HTTP_REPLY;
 		fetch->body = arena_str(fetch->mem, buf_str(&transfer->body));
@@ -664,7 +721,7 @@ static void finish(struct http_transfer *transfer, CURLcode code)
 	long status = 0;
 	if (code == CURLE_OK && pool->options->follow_redirects) {
 		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
-		if (status / 100 == 3 && follow(transfer, status))
+		if (status / 100 == 3 && transfer->head_ended && follow(transfer, status))
 			return;
 	}
 	set_result(transfer, code);

@@ -59,6 +59,10 @@ void http_pool_free(struct http_pool *pool); /* nothing is under way */
 /* One done() follows, unless http_cancel() comes first. */
 void http_start(struct http_pool *pool, struct http_fetch *fetch);
 
+/* Whether this libcurl can use an HTTP/2 connection without TLS more than once. If not, each request
+ * makes one. */
+bool http_can_keep_h2c(void);
+
 /* At any time: idle, waiting, under way or done; not from a callback of curl. */
 void http_cancel(struct http_fetch *fetch);
 

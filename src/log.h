@@ -11,7 +11,8 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG };
 
 /* Before any thread is started. Until then: info and above, text, stderr. On systemd's journal
- * (JOURNAL_STREAM is set) text lines carry a priority. */
+ * (JOURNAL_STREAM is set and stderr is no terminal) text lines carry a priority in place of time and
+ * level. A line has 8 KiB at most; one that was cut ends in "...". */
 void log_open(enum log_level level, enum log_format format, enum log_target target);
 
 /* Is this level written? For those who would have to build an expensive message. */

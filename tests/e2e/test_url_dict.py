@@ -236,6 +236,8 @@ class Iterate(Case):
         answer = self.iterate("shared/evil/")
         self.assertIn(answer.letter, ("O", "F"))
         for request in self.backend.seen():
+            if request.plain_path.startswith("/i/broken/"):
+                continue    # late: of the iteration that another test saw given up
             self.assertTrue(request.plain_path.startswith("/i/evil/"), request)
             self.assertNotIn("..", request.plain_path)
         if answer.letter == "O":

@@ -47,14 +47,6 @@ static inline void stand_init(struct stand *stand)
 	stand->turn.now_ms = stand_now;
 }
 
-static inline void put_fallbacks(const struct setting *settings, void *conf, struct stand *stand)
-{
-	for (const struct setting *s = settings; s && s->name; s++)
-		if (s->fallback && !setting_put(s, conf, &stand->mem, (struct str){0},
-					   str_of(s->fallback), &stand->error))
-			fail_msg("%s: %s", s->name, stand->error.text);
-}
-
 static inline const struct table_conf *stand_conf(struct stand *stand, struct str name)
 {
 	for (size_t i = 0; i < stand->n; i++)
@@ -106,8 +98,8 @@ static inline bool stand_add(
 		.index = (unsigned)stand->n,
 		.where = "test"};
 	conf->conf = arena_alloc(&stand->mem, backend->conf_size);
-	put_fallbacks(table_settings, &conf->options, stand);
-	put_fallbacks(backend->settings, conf->conf, stand);
+	setting_fill(table_settings, &conf->options, &stand->mem);
+	setting_fill(backend->settings, conf->conf, &stand->mem);
 	va_list ap;
 	va_start(ap, backend);
 	for (const char *key; (key = va_arg(ap, const char *));)

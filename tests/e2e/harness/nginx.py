@@ -6,7 +6,7 @@ import signal
 
 from .base import Daemon, answers, free_port, on_cleanup, program, tempdir
 
-CONF = """\
+HTTP = """\
 daemon off;
 worker_processes 1;
 user nobody nogroup;
@@ -24,6 +24,9 @@ http {{
     keepalive_requests 1000000;
     default_type application/json;
     types {{ }}
+"""
+
+SERVER = """\
     server {{
         listen 127.0.0.1:{port};
         root {dir}/www;
@@ -32,21 +35,22 @@ http {{
         location ~ "^/[a-z]+/long-" {{ return 200 '"found"'; }}
         location / {{ }}
     }}
-}}
 """
 
 
 class Nginx:
-    """A private nginx. documents: {path: value}; a path that ends in / is a listing."""
+    """A private nginx. documents: {path: value}; a path that ends in / is a listing.
 
-    def __init__(self, case, documents=None):
-        self.dir, self.port = tempdir(case), free_port()
+    server: the text of a server block that listens on `port`, in place of the documents' own."""
+
+    def __init__(self, case, documents=None, *, server=None, port=None):
+        self.dir, self.port = tempdir(case), port or free_port()
         os.mkdir(os.path.join(self.dir, "www"))
         for path, value in (documents or {}).items():
             self.put(path, value)
         self.conf = os.path.join(self.dir, "nginx.conf")
         with open(self.conf, "w", encoding="utf-8") as file:
-            file.write(CONF.format(dir=self.dir, port=self.port))
+            file.write(HTTP.format(dir=self.dir) + (server or SERVER.format(dir=self.dir, port=self.port)) + "}\n")
         self.daemon = None
         self.start()
         on_cleanup(case, self.stop)
