@@ -40,16 +40,20 @@ class Clients(Case):
 
     def test_a_log_that_nobody_reads_blocks_nobody(self):
         """A full pipe, or the journal's full socket, behind stderr: lines are lost, answers are not."""
-        for name, make in (("pipe", os.pipe), ("socket", lambda: [end.detach() for end in socket.socketpair()])):
+        def sockets():
+            return [end.detach() for end in socket.socketpair()]
+
+        for name, make in (("pipe", os.pipe), ("socket", sockets)):
             with self.subTest(name):
                 path, (reader, writer) = tempdir(self) + "/s", make()
                 self.addCleanup(os.close, reader)
-                daemon = subprocess.Popen([binary(), "--listen", f"socketmap:unix:{path}", "--name", "t",
-                                           "--type", "static", "--param", "k=v"], stderr=writer)
+                daemon = subprocess.Popen([binary(), "--listen", f"socketmap:unix:{path}", "--name",
+                                           "t", "--type", "static", "--param", "k=v"], stderr=writer)
                 self.addCleanup(daemon.wait)
                 self.addCleanup(daemon.kill)
                 wait_until(lambda: answers(path), "the daemon answers")
-                filler = os.dup(writer) if name == "socket" else os.open(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK)
+                filler = (os.dup(writer) if name == "socket" else
+                          os.open(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK))
                 os.close(writer)
                 fill(filler)
                 with Socketmap(path) as client:
