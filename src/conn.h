@@ -1,4 +1,4 @@
-/* One client: reads, its codec, its questions under way, their deadlines, writes. */
+/* One client: reads, its codec, its questions under way, writes. */
 #ifndef MAPMUX_CONN_H
 #define MAPMUX_CONN_H
 
