@@ -1,4 +1,4 @@
-"""The redis table against a real redis-server: dict and socketmap, by doveadm, postmap and Dovecot."""
+"""The redis table against a real redis-server, by doveadm, postmap and Dovecot's mail processes."""
 
 import os
 import re
@@ -337,9 +337,11 @@ class Failures(Case):
                 self.assertEqual(writer.finish(commit).letter, "W")
                 self.assertEqual(reader.finish(lookup).letter, "F")
                 self.assertLess(time.monotonic() - began, 3)
-            began = time.monotonic()
-            self.assertEqual(self.commit(mux).letter, "F", "nothing goes out without a greeting")
-            self.assertLess(time.monotonic() - began, 3)
+            for _ in range(5):
+                began = time.monotonic()
+                self.assertEqual(self.commit(mux).letter, "F", "nothing goes out without a greeting")
+                self.assertLess(time.monotonic() - began, 1.9)
+                time.sleep(0.4)
             with mux.dict("mem") as other:
                 self.assertEqual(other.lookup("shared/k").letter, "N")
         finally:
