@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc)
 BUILD_PACKAGES = gcc make cmake pkg-config libc6-dev libevent-dev libcurl4-openssl-dev \
 	libcjson-dev libyaml-dev libhiredis-dev
 TEST_PACKAGES = libcmocka-dev python3 clang clang-format clang-tidy libclang-rt-14-dev openssl \
-	postfix dovecot-core dovecot-imapd nginx-light redis-server strace procps
+	postfix dovecot-core dovecot-imapd nginx-light redis-server groff-base strace procps
 BENCH_PACKAGES = wrk nginx-light redis-server redis-tools strace python3
 
 .PHONY: all deps test-deps bench-deps run test quick-test asan-test tsan-test lint format bench \

@@ -15,8 +15,8 @@ enum {
 	MAX_REPLY = 64 << 20,
 	MAX_COUNTED = 100000, /* changes of a transaction with increments: words of one command */
 	SCAN_COUNT = 1000,    /* keys that the server looks at before it serves others */
-	MGET_KEYS = 100,
-	MGET_COMMANDS = 10, /* sent at once */
+	MGET_KEYS = 50,       /* of the largest values that come through a dict */
+	MGET_COMMANDS = 4,    /* sent at once */
 	MGET_MAX = MGET_KEYS * MGET_COMMANDS,
 };
 

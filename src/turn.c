@@ -76,6 +76,10 @@ void turn_leave(struct turn *turn)
 		run_jobs(turn);
 	}
 	turn->entered = false;
+	if (turn->running > 0 && turn->tick && !turn->ticking) {
+		turn->ticking = true;
+		turn->tick(turn);
+	}
 	if (!TAILQ_EMPTY(&turn->answers) || !TAILQ_EMPTY(&turn->jobs))
 		want_turn(turn);
 }

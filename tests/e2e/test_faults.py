@@ -1,10 +1,13 @@
 """What a hostile review found: clients, backends and neighbours at their worst."""
 
+import os
+import signal
 import socket
 import threading
 import unittest
 
-from harness import Case, Mapmux, Socketmap, free_port, serve, url
+from harness import Backend, Case, Mapmux, Reply, Socketmap, free_port, serve, tempdir, url, wait_until
+from harness.base import answers
 from harness.mapmux import place
 from harness.wire import netstring
 
@@ -121,6 +124,34 @@ class Backends(Case):
                 got = [client.change(n, step).letter for n, step in enumerate((
                     ("set", "shared/k", "v"), ("unset", "shared/k"), ("inc", "shared/k", 1)))]
                 self.assertEqual("".join(got), letters)
+
+
+class Successors(Case):
+    """A daemon that still drains, and the next one on its socket."""
+
+    def test_the_successors_socket_stays(self):
+        """Its file may get the inode number that the old one's had: the old daemon removed it."""
+        gate = threading.Event()
+        backend = Backend(self, lambda _: Reply(b'"v"', gate=gate))
+        path, busy = tempdir(self) + "/s", f"127.0.0.1:{free_port()}"
+        old = Mapmux(self, "--listen", f"socketmap:unix:{path}", "--listen", f"socketmap:{busy}",
+                     "--name", "u", "--type", "url", "--param", backend.url + "/{}")
+        with Socketmap(place(busy)) as client:
+            client.request("u", "key")
+            backend.wait_for(1)
+            number = os.stat(path).st_ino
+            old.kill(signal.SIGTERM)
+            wait_until(lambda: not answers(path), "the door is closed")
+            for _ in range(100):        # most file systems give the number away again soon
+                os.unlink(path)
+                with socket.socket(socket.AF_UNIX) as successor:
+                    successor.bind(path)
+                if os.stat(path).st_ino == number:
+                    break
+            gate.set()
+            self.assertEqual(client.reply(), ("OK", "v"))
+        self.assertEqual(old.ended(), 0)
+        self.assertTrue(os.path.exists(path))
 
 
 if __name__ == "__main__":
