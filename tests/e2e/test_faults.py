@@ -3,12 +3,14 @@
 import os
 import signal
 import socket
+import stat
+import subprocess
 import threading
 import unittest
 
 from harness import Backend, Case, Mapmux, Reply, Socketmap, free_port, serve, tempdir, url, wait_until
 from harness.base import answers
-from harness.mapmux import place
+from harness.mapmux import binary, place
 from harness.wire import netstring
 
 
@@ -35,6 +37,44 @@ class Clients(Case):
                 if ends:
                     client.half_close()
                 self.assertEqual({client.reply() for _ in range(200)}, {("OK", "x" * 20000)})
+
+    def test_a_log_that_nobody_reads_blocks_nobody(self):
+        """A full pipe, or the journal's full socket, behind stderr: lines are lost, answers are not."""
+        def sockets():
+            return [end.detach() for end in socket.socketpair()]
+
+        for name, make in (("pipe", os.pipe), ("socket", sockets)):
+            with self.subTest(name):
+                path, (reader, writer) = tempdir(self) + "/s", make()
+                self.addCleanup(os.close, reader)
+                daemon = subprocess.Popen([binary(), "--listen", f"socketmap:unix:{path}", "--name",
+                                           "t", "--type", "static", "--param", "k=v"], stderr=writer)
+                self.addCleanup(daemon.wait)
+                self.addCleanup(daemon.kill)
+                wait_until(lambda: answers(path), "the daemon answers")
+                filler = (os.dup(writer) if name == "socket" else
+                          os.open(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK))
+                os.close(writer)
+                fill(filler)
+                with Socketmap(path) as client:
+                    self.assertEqual(client.ask("nobody", "k")[0], "PERM")     # and a line of the log
+                    self.assertEqual(client.ask("t", "k"), ("OK", "v"))
+                daemon.terminate()
+                self.assertEqual(daemon.wait(20), 0)
+                os.close(filler)
+
+
+def fill(descriptor):
+    """Writes to a pipe or socket until it takes no more, and leaves other descriptors of it alone."""
+    try:
+        while True:
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                with socket.socket(fileno=os.dup(descriptor)) as end:
+                    end.send(b"x" * 512, socket.MSG_DONTWAIT)
+            else:
+                os.write(descriptor, b"x" * 512)
+    except BlockingIOError:
+        pass
 
 
 class RawBackend:
