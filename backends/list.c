@@ -4,6 +4,7 @@
 const struct backend *const backends[] = {
 	&backend_url,
 	&backend_static,
+	&backend_redis,
 	&backend_memory,
 	&backend_chain,
 	&backend_dns_mx,

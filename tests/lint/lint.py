@@ -16,18 +16,19 @@ LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
     ["setting", "turn", "question", "table", "query", "codec"],
     ["address", "domain", "json", "template", "config_parts", "config"],
-    ["http", "resolver", "worker", "fronts"],
+    ["http", "names", "resolver", "redis", "worker", "fronts"],
     ["conn", "backends"],
     ["listener", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "resolver", "worker", "conn", "listener"},
+    "event2": {"http", "names", "resolver", "redis", "worker", "conn", "listener"},
     "curl": {"http"},
     "ares": {"resolver"},
     "idn2": {"domain"},
     "cjson": {"json"},
     "yaml": {"config"},
+    "hiredis": {"redis"},
 }
 
 
@@ -42,7 +43,7 @@ def room(path):
     stem = path.stem
     if stem.startswith("front"):
         return "fronts"
-    for prefix in ("config", "http", "resolver", "json", "setting", "client"):
+    for prefix in ("config", "http", "resolver", "json", "redis", "setting", "client"):
         if stem.startswith(prefix + "_"):
             return prefix
     return stem

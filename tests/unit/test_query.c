@@ -450,6 +450,23 @@ static void a_member_has_a_deadline_of_its_own(void **state)
 	ask_free(asked);
 }
 
+/* And does not count for the member behind it. */
+static void a_members_deadline_ends_with_it(void **state)
+{
+	struct stand *stand = *state;
+	stand->confs[stand_table(stand, "other")->conf->index].options.timeout = 1000;
+	struct asked *asked = ask_start(stand, "chain", lookup_of("key"));
+	pass_ms(stand, 900);
+	query_notfound(late_take(stand, "other"));
+	stand_run(stand);
+	pass_ms(stand, 200);
+	assert_int_equal(asked->dones, 0);
+	query_ok(late_take(stand, "late"), STR("value"));
+	stand_run(stand);
+	assert_int_equal(asked->query.answer.status, ST_OK);
+	ask_free(asked);
+}
+
 /* And the chain's counts when it is the shorter one. */
 static void a_chain_ends_its_member(void **state)
 {
@@ -487,6 +504,7 @@ int main(void)
 		TEST(a_deadline_ends_the_query),
 		TEST(a_deadline_leaves_a_change_uncertain),
 		TEST(a_member_has_a_deadline_of_its_own),
+		TEST(a_members_deadline_ends_with_it),
 		TEST(a_chain_ends_its_member),
 		cmocka_unit_test(copies_are_deep),
 	};
