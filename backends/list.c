@@ -7,5 +7,7 @@ const struct backend *const backends[] = {
 	&backend_redis,
 	&backend_memory,
 	&backend_chain,
+	&backend_dns_mx,
+	&backend_userli,
 	NULL,
 };

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "http.h"
 #include "query.h"
+#include "resolver.h"
 
 enum { TICK_MS = 20 };
 
@@ -21,6 +22,7 @@ struct worker {
 	struct event *tick; /* pending while queries run */
 	struct table_set tables;
 	struct http *http;
+	struct resolver *resolver;
 	pthread_t thread;
 	_Atomic unsigned load;
 
@@ -140,6 +142,8 @@ void worker_free(struct worker *worker)
 	table_set_close(&worker->tables);
 	if (worker->http)
 		http_free(worker->http);
+	if (worker->resolver)
+		resolver_free(worker->resolver);
 	if (worker->rung)
 		event_free(worker->rung);
 	if (worker->wake)
@@ -212,6 +216,14 @@ struct http *worker_http(struct worker *worker)
 	if (!worker->http)
 		worker->http = http_new(worker->base, &worker->turn);
 	return worker->http;
+}
+
+struct resolver *worker_resolver(struct worker *worker)
+{
+	struct error error;
+	if (!worker->resolver)
+		worker->resolver = resolver_new(worker->base, &worker->turn, "", &error);
+	return worker->resolver;
 }
 
 char *worker_scratch(struct worker *worker)

@@ -11,6 +11,7 @@
 struct config;
 struct event_base;
 struct http;
+struct resolver;
 struct worker;
 
 /* Before its thread starts: the loop and the tables. NULL with an error when a table does not open. */
@@ -30,7 +31,8 @@ void worker_free(struct worker *worker); /* stopped, or never run; its connectio
 struct event_base *worker_base(struct worker *worker);
 struct turn *worker_turn(struct worker *worker);
 struct table_set *worker_tables(struct worker *worker);
-struct http *worker_http(struct worker *worker); /* made when the first table asks */
+struct http *worker_http(struct worker *worker);         /* made when the first table asks */
+struct resolver *worker_resolver(struct worker *worker); /* the same; of the system's servers */
 
 /* Memory that belongs to whoever runs, until he returns to the loop. */
 enum { WORKER_SCRATCH = 65536 };

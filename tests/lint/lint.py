@@ -15,15 +15,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
     ["setting", "turn", "question", "table", "query", "codec"],
-    ["address", "json", "template", "config_parts", "config"],
-    ["http", "names", "redis", "worker", "fronts"],
+    ["address", "domain", "json", "template", "config_parts", "config"],
+    ["http", "resolver", "names", "redis", "worker", "fronts"],
     ["conn", "backends"],
     ["listener", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "names", "redis", "worker", "conn", "listener"},
+    "event2": {"http", "resolver", "names", "redis", "worker", "conn", "listener"},
     "curl": {"http"},
+    "ares": {"resolver"},
+    "idn2": {"domain"},
     "cjson": {"json"},
     "yaml": {"config"},
     "hiredis": {"redis"},
@@ -41,7 +43,7 @@ def room(path):
     stem = path.stem
     if stem.startswith("front"):
         return "fronts"
-    for prefix in ("config", "http", "json", "redis", "setting", "client"):
+    for prefix in ("config", "http", "resolver", "json", "redis", "setting", "client"):
         if stem.startswith(prefix + "_"):
             return prefix
     return stem
@@ -82,7 +84,7 @@ def check_layers(complain):
 
 def check_libraries(complain):
     for path in sources("src/*.[ch]", "backends/*.[ch]"):
-        for library in includes(path, r"^#include <(event2|curl|cjson|yaml|lua|ares|hiredis)\b"):
+        for library in includes(path, r"^#include <(event2|curl|cjson|yaml|lua|ares|idn2|hiredis)\b"):
             if path.suffix == ".h":
                 complain(path, f"a header includes the library {library}")
             elif room(path) not in LIBRARIES.get(library, set()):
