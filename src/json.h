@@ -13,7 +13,12 @@ struct json_rules {
 
 /* The document as the answer to a lookup: ST_OK with *value, ST_NOTFOUND, or ST_TEMP with *why.
  * Items of a list that are null or false are left out; where the pointer leads to nothing is the
- * same as null. Text goes to `mem`, or points into `text`. */
+ * same as null. Text goes to `mem`, or points into `text`.
+ *
+ * Of members with the same name a pointer takes the last. Objects and lists that are the whole
+ * document keep their text, but for the blanks; so does an integer, with any number of digits. Any
+ * other number is what a double makes of it, and ST_TEMP from 2^53 on, where that is inexact. A
+ * \u0000 anywhere is ST_TEMP too, unless the text of the whole document is the value. */
 enum status json_value(struct str text, const struct json_rules *rules, struct arena *mem,
 	struct str *value, const char **why);
 
@@ -26,7 +31,7 @@ bool json_rows(struct str text, const struct json_rules *rules, struct arena *me
 /* Is it a pointer as RFC 6901 writes them? */
 bool json_pointer_valid(struct str pointer);
 
-/* Is it one whole JSON document? */
+/* Is it one whole JSON document, of at most 1000 levels and without half surrogate pairs? */
 bool json_valid(struct str text);
 
 /* As a JSON string, quotes included. False when there were bytes that are no UTF-8: they became

@@ -16,13 +16,13 @@ LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
     ["setting", "turn", "question", "table", "query", "codec"],
     ["address", "domain", "json", "template", "config_parts", "config"],
-    ["http", "names", "resolver", "redis", "worker", "fronts"],
+    ["http", "resolver", "names", "redis", "worker", "fronts"],
     ["conn", "backends"],
     ["listener", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "names", "resolver", "redis", "worker", "conn", "listener"},
+    "event2": {"http", "resolver", "names", "redis", "worker", "conn", "listener"},
     "curl": {"http"},
     "ares": {"resolver"},
     "idn2": {"domain"},
