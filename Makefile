@@ -6,9 +6,9 @@ MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc)
 
 BUILD_PACKAGES = gcc make cmake pkg-config libc6-dev libevent-dev libcurl4-openssl-dev \
-	libcjson-dev libyaml-dev libc-ares-dev libidn2-dev libhiredis-dev liblua5.4-dev
+	libcjson-dev libyaml-dev libhiredis-dev libc-ares-dev libidn2-dev liblua5.4-dev
 TEST_PACKAGES = libcmocka-dev python3 clang clang-format clang-tidy libclang-rt-14-dev openssl \
-	postfix dovecot-core dovecot-imapd nginx-light knot redis-server strace procps
+	postfix dovecot-core dovecot-imapd nginx-light redis-server knot groff-base strace procps
 BENCH_PACKAGES = wrk nginx-light redis-server redis-tools strace python3
 
 .PHONY: all deps test-deps bench-deps run test quick-test asan-test tsan-test lint format bench \

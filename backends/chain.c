@@ -73,6 +73,7 @@ static void on_child(struct query *child)
 	if (child->answer.status == ST_NOTFOUND && child->ask->op != OP_CHANGE)
 		next = next_table(hop);
 	if (next) {
+		child->deadline = hop->parent->deadline; /* not what the member before it had */
 		query_start(child, next, child->ask, on_child);
 		return;
 	}

@@ -5,6 +5,6 @@
 #include "table.h"
 
 extern const struct backend backend_url, backend_static, backend_memory, backend_chain,
-	backend_dns_mx, backend_userli, backend_redis, backend_lua;
+	backend_redis, backend_dns_mx, backend_userli, backend_lua;
 
 #endif

@@ -43,17 +43,26 @@ static void print_float(double n, char *text, size_t size)
 	}
 }
 
+/* An error's text when it is no number that can be written. */
+static const char *print_number(lua_State *L, int index, char *text, size_t size)
+{
+	if (lua_isinteger(L, index)) {
+		snprintf(text, size, "%" PRId64, (int64_t)lua_tointeger(L, index));
+		return NULL;
+	}
+	double n = lua_tonumber(L, index);
+	if (!isfinite(n))
+		return "a number is infinite or none (NaN)";
+	print_float(n, text, size);
+	return NULL;
+}
+
 static bool write_number(struct writer *writer, int index)
 {
 	char text[40];
-	if (lua_isinteger(writer->L, index)) {
-		snprintf(text, sizeof(text), "%" PRId64, (int64_t)lua_tointeger(writer->L, index));
-	} else {
-		double n = lua_tonumber(writer->L, index);
-		if (!isfinite(n))
-			return fail(writer, "a number is infinite or none (NaN)");
-		print_float(n, text, sizeof(text));
-	}
+	const char *why = print_number(writer->L, index, text, sizeof(text));
+	if (why)
+		return fail(writer, why);
 	buf_add(writer->out, str_of(text));
 	return true;
 }
@@ -259,6 +268,15 @@ static enum status table_text(struct vm *vm, struct lua_State *L, int index,
 	return json_value(json, &rules, query->mem, text, why);
 }
 
+static enum status number_text(
+	lua_State *L, int index, struct arena *mem, struct str *text, const char **why)
+{
+	char printed[40];
+	*why = print_number(L, index, printed, sizeof(printed));
+	*text = arena_str(mem, str_of(*why ? "" : printed));
+	return *why ? ST_TEMP : ST_OK;
+}
+
 enum status value_text(struct vm *vm, struct lua_State *L, int index, const struct query *query,
 	struct str *text, const char **why)
 {
@@ -278,10 +296,7 @@ enum status value_text(struct vm *vm, struct lua_State *L, int index, const stru
 			*text = STR("false");
 		return lua_toboolean(L, index) || json ? ST_OK : ST_NOTFOUND;
 	case LUA_TNUMBER:
-		if (!lua_isinteger(L, index))
-			break;
-		*text = arena_printf(query->mem, "%" PRId64, (int64_t)lua_tointeger(L, index));
-		return ST_OK;
+		return number_text(L, index, query->mem, text, why);
 	default:
 		break;
 	}
@@ -416,9 +431,9 @@ static int decode(lua_State *L)
 	struct str text, part;
 	text.ptr = luaL_checklstring(L, 1, &text.len);
 	lua_settop(L, 1);
-	if (!json_valid(text))
-		return luaL_error(L, "the text is not JSON");
 	arena_clear(&vm->mem);
+	if (!json_tighten(text, &vm->mem, &text))
+		return luaL_error(L, "the text is not JSON");
 	json_part(&text, &part);
 	read_value(L, vm, &text, part);
 	arena_clear(&vm->mem);

@@ -25,7 +25,7 @@ enum key_result {
 /* The whole name in `mem`; what stands before the key itself is *space long.
  *
  * {user} is the user of a private key, with everything percent-encoded but letters, digits and
- * "-_.~@+"; of other keys it is empty. {scope} is "priv" or "shared". Where the prefix does not have
+ * "-_.~@+"; of other keys it is empty. {scope} is "priv" or "shared". Where the prefix has no
  * {user}, a private key is PREFIX [priv/] USER/KEY; without {scope} as well, shared keys that begin
  * with "priv/" do not exist. */
 enum key_result key_name(const struct key_prefix *prefix, enum scope scope, struct str user,

@@ -1,4 +1,4 @@
-/* Tables in a Redis server: strings by GET, SCAN and MGET; transactions that happen whole or not. */
+/* Tables in a Redis server: strings by GET, SCAN and MGET; transactions whole or not at all. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,8 +15,9 @@ enum {
 	MAX_REPLY = 64 << 20,
 	MAX_COUNTED = 100000, /* changes of a transaction with increments: words of one command */
 	SCAN_COUNT = 1000,    /* keys that the server looks at before it serves others */
-	MGET_KEYS = 100,
-	MGET_COMMANDS = 10, /* sent at once */
+	MGET_KEYS = 50,       /* of the largest values that come through a dict */
+	MGET_COMMANDS = 4,    /* sent at once */
+	MGET_MAX = MGET_KEYS * MGET_COMMANDS,
 };
 
 /* For ever, to a server that adds it to the clock in milliseconds and must not overflow. */
@@ -92,7 +93,7 @@ static const struct setting settings[] = {
 		.fallback = "2s",
 		.min = 1,
 		.max = 600000,
-		.help = "for name, connection, AUTH and SELECT"},
+		.help = "for name, connection, AUTH and SELECT; at most half of timeout"},
 	{.name = NULL},
 };
 
@@ -149,9 +150,11 @@ static bool check(struct table_conf *table, struct error *error)
 		drop(table);
 		return false;
 	}
-	shared->options.connect_timeout_ms = conf->connect_timeout;
-	/* Half of the time, so that those who ask during the second half find a new connection. */
-	shared->options.silence_ms = (table->options.timeout + 1) / 2;
+	/* Half of the time: a question can still learn why, or be asked again. */
+	int64_t half = (table->options.timeout + 1) / 2;
+	shared->options.connect_timeout_ms =
+		conf->connect_timeout < half ? conf->connect_timeout : half;
+	shared->options.silence_ms = half;
 	shared->options.max_reply = MAX_REPLY;
 	shared->where = redis_where(&shared->options, &shared->mem).ptr;
 	return true;
@@ -408,7 +411,7 @@ static size_t wanted_keys(const struct redis_iter *iter, const struct question *
 	bool all = question->max_rows == 0 || (question->flags & ITER_SORT_VALUE);
 	if (!all && n > question->max_rows - iter->rows.n)
 		n = (size_t)question->max_rows - iter->rows.n;
-	return n < MGET_KEYS * MGET_COMMANDS ? n : MGET_KEYS * MGET_COMMANDS;
+	return n < MGET_MAX ? n : MGET_MAX;
 }
 
 static void start_values(struct call *call)
@@ -553,9 +556,10 @@ static void cancel(struct query *query)
 
 /* ---- change ---- */
 
-/* A transaction with increments: what was there is kept first and put back when a step fails, so that
- * it happens whole or not at all, in one moment to everybody else.
- * ARGV: seconds to live or 0; then what to do (S, U, A) and the value or the difference, by key. */
+/* A transaction with increments: what was there is kept first and put back when a step fails, so
+ * that it happens whole or not at all, in one moment to everybody else.
+ * ARGV: seconds to live or 0; then for each key what to do (S, U, A) and the value or the
+ * difference. */
 static const char script[] =
 	"local expire, saved, done = ARGV[1], {}, 0\n"
 	"local function failed(reply)\n"

@@ -22,10 +22,10 @@ struct ask;
 /* What a table asks for. */
 struct endpoint {
 	const char *name, *path;
-	unsigned ops;
-	bool domains;               /* keys are domains, not addresses */
 	void (*read)(struct ask *); /* the reply of status 200 to a lookup */
-	bool absent_404;            /* 404 says that there is no such user */
+	unsigned ops;
+	bool domains;    /* keys are domains, not addresses */
+	bool absent_404; /* 404 says that there is no such user */
 };
 
 struct userli_conf {
@@ -490,15 +490,13 @@ static void cancel(struct query *query)
 /* ---- settings ---- */
 
 static const struct endpoint endpoints[] = {
-	{"alias", "/api/postfix/alias", CAN(OP_LOOKUP), .read = read_list},
-	{"domain", "/api/postfix/domain", CAN(OP_LOOKUP), .domains = true, .read = read_bool},
-	{"mailbox", "/api/postfix/mailbox", CAN(OP_LOOKUP), .read = read_bool},
-	{"senders", "/api/postfix/senders", CAN(OP_LOOKUP), .read = read_list},
-	{"quota", "/api/postfix/smtp_quota", CAN(OP_LOOKUP), .read = read_quota,
-		.absent_404 = true},
-	{"auth", "/api/postfix/auth", CAN(OP_AUTH), .read = NULL},
-	{"dovecot", "/api/dovecot", CAN(OP_LOOKUP) | CAN(OP_AUTH), .read = read_userdb,
-		.absent_404 = true},
+	{"alias", "/api/postfix/alias", read_list, CAN(OP_LOOKUP), false, false},
+	{"domain", "/api/postfix/domain", read_bool, CAN(OP_LOOKUP), true, false},
+	{"mailbox", "/api/postfix/mailbox", read_bool, CAN(OP_LOOKUP), false, false},
+	{"senders", "/api/postfix/senders", read_list, CAN(OP_LOOKUP), false, false},
+	{"quota", "/api/postfix/smtp_quota", read_quota, CAN(OP_LOOKUP), false, true},
+	{"auth", "/api/postfix/auth", NULL, CAN(OP_AUTH), false, false},
+	{"dovecot", "/api/dovecot", read_userdb, CAN(OP_LOOKUP) | CAN(OP_AUTH), false, true},
 };
 
 enum { NENDPOINTS = sizeof(endpoints) / sizeof(*endpoints) };

@@ -1,6 +1,6 @@
-/* One client: reads, its codec, its questions under way, their deadlines, writes.
+/* One client: reads, its codec, its questions under way, writes.
  *
- * Whatever happens to a connection in a turn (bytes, answers, a deadline) ends in settle(), once, at
+ * Whatever happens to a connection in a turn (bytes, answers) ends in settle(), once, at
  * the end of the turn: it decodes what is left, writes all answers in one system call, and is the
  * one place where a connection dies. So nothing below it needs to ask whether it is still alive. */
 #include "conn.h"
@@ -38,8 +38,7 @@ struct slot {
 	uint64_t tag;
 	uint64_t asked_ms;
 	struct str words; /* of the codec; no query then */
-	bool in_order, waiting, finished, timed;
-	struct event deadline;
+	bool in_order, waiting, finished;
 	TAILQ_ENTRY(slot) link;
 	SLIST_ENTRY(slot) next_spare;
 	struct arena mem;
@@ -100,8 +99,6 @@ static void count(_Atomic uint64_t *counter)
 
 /* ---- slots ---- */
 
-static void on_deadline(evutil_socket_t fd, short what, void *arg);
-
 static struct slot *slot_new(struct conn *conn)
 {
 	struct conn_group *group = conn->group;
@@ -111,13 +108,12 @@ static struct slot *slot_new(struct conn *conn)
 		group->nspare--;
 	} else {
 		slot = memory_grow(NULL, sizeof(*slot));
-		evtimer_assign(&slot->deadline, worker_base(group->worker), on_deadline, slot);
 		arena_init(&slot->mem, slot->first, sizeof(slot->first));
 	}
 	slot->query = (struct query){.mem = &slot->mem};
 	slot->conn = conn;
 	slot->words = STR("");
-	slot->in_order = slot->waiting = slot->finished = slot->timed = false;
+	slot->in_order = slot->waiting = slot->finished = false;
 	TAILQ_INSERT_TAIL(&conn->slots, slot, link);
 	conn->inflight++;
 	return slot;
@@ -132,8 +128,6 @@ static void slot_free(struct slot *slot)
 	conn->inflight--;
 	if (conn->barrier == slot)
 		conn->barrier = NULL;
-	if (slot->timed)
-		evtimer_del(&slot->deadline);
 	arena_clear(&slot->mem);
 	if (group->nspare < SPARE_SLOTS) {
 		SLIST_INSERT_HEAD(&group->spare, slot, next_spare);
@@ -213,28 +207,6 @@ static void on_answer(struct query *query)
 	slot_finished(slot);
 }
 
-static void on_deadline(evutil_socket_t fd, short what, void *arg)
-{
-	struct slot *slot = arg;
-	struct turn *turn = worker_turn(slot->conn->group->worker);
-	(void)fd;
-	(void)what;
-	turn_enter(turn);
-	bool asked = !slot->waiting;
-	if (asked)
-		query_cancel(&slot->query);
-	struct answer answer = {
-		.status = ST_TEMP,
-		.why = arena_printf(&slot->mem, "no answer within %" PRIi64 " ms",
-			slot->query.table->conf->options.timeout),
-		.uncertain = asked && slot->ask.op == OP_CHANGE,
-	};
-	complain(slot, &answer);
-	slot->query.answer = answer;
-	slot_finished(slot);
-	turn_leave(turn);
-}
-
 /* ---- questions ---- */
 
 static void start(struct slot *slot)
@@ -289,7 +261,6 @@ static void ask(struct conn *conn, const struct message *message)
 	slot->asked_ms = worker_turn(conn->group->worker)->now_ms;
 	question_copy(&slot->ask, &message->ask, &slot->mem);
 	slot->query.table = table;
-	slot->query.deadline = slot->asked_ms + (uint64_t)table->conf->options.timeout;
 	if (slot->ask.op == OP_CHANGE)
 		conn->barrier = slot;
 	slot->waiting = conn->barrier == slot && conn->inflight > 1;
@@ -358,6 +329,15 @@ static size_t decode(struct conn *conn, struct str in)
 
 /* ---- bytes ---- */
 
+/* A sign of life. */
+static void used(struct conn *conn)
+{
+	struct conn_group *group = conn->group;
+	conn->used_ms = worker_turn(group->worker)->now_ms;
+	TAILQ_REMOVE(&group->conns, conn, link);
+	TAILQ_INSERT_TAIL(&group->conns, conn, link);
+}
+
 /* The client's end: what is under way is still answered, unless nobody is there to read it. */
 static void end_of_input(struct conn *conn)
 {
@@ -382,9 +362,7 @@ static void receive(struct conn *conn)
 			conn->gone = true;
 		return;
 	}
-	conn->used_ms = worker_turn(group->worker)->now_ms;
-	TAILQ_REMOVE(&group->conns, conn, link);
-	TAILQ_INSERT_TAIL(&group->conns, conn, link);
+	used(conn);
 	if (kept) {
 		conn->in.len += (size_t)n;
 		buf_consume(&conn->in, decode(conn, buf_str(&conn->in)));
@@ -403,6 +381,8 @@ static void flush(struct conn *conn)
 		return;
 	}
 	buf_consume(&conn->out, n > 0 ? (size_t)n : 0);
+	if (n > 0 && conn->out.len > 0)
+		used(conn); /* he reads, if slowly */
 }
 
 static void on_io(evutil_socket_t fd, short what, void *arg)
@@ -432,24 +412,6 @@ static void watch(struct conn *conn, short what)
 }
 
 /* ---- life and death ---- */
-
-/* Sets the timers of questions whose tables did not answer within the turn. */
-static void time_slots(struct conn *conn)
-{
-	uint64_t now = worker_turn(conn->group->worker)->now_ms;
-	struct slot *slot;
-	TAILQ_FOREACH_REVERSE(slot, &conn->slots, slot_list, link)
-	{
-		if (slot->timed)
-			break;
-		if (slot->finished)
-			continue;
-		uint64_t left = slot->query.deadline > now ? slot->query.deadline - now : 0;
-		struct timeval in = {(time_t)(left / 1000), (suseconds_t)(left % 1000 * 1000)};
-		evtimer_add(&slot->deadline, &in);
-		slot->timed = true;
-	}
-}
 
 /* Nobody waits for lookups any more. A change the client has committed goes on: only its deadline
  * ends it, or the daemon's end. */
@@ -542,7 +504,6 @@ static void settle(struct job *job)
 		return_out(conn);
 	if (!conn->gone)
 		watch(conn, wanted(conn));
-	time_slots(conn);
 }
 
 void conn_new(struct conn_group *group, int fd)
@@ -557,6 +518,8 @@ void conn_new(struct conn_group *group, int fd)
 	TAILQ_INSERT_TAIL(&group->conns, conn, link);
 	count(&group->accepted);
 	atomic_fetch_add_explicit(&group->open, 1, memory_order_relaxed);
+	if (group->draining) /* it was under way between workers when the drain began */
+		shutdown(fd, SHUT_RD);
 	receive(conn); /* most clients have asked before we look */
 	touch(conn);
 	if (group->idle_timeout > 0 && !evtimer_pending(group->idle, NULL))
@@ -582,10 +545,10 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 	turn_enter(turn);
 	uint64_t limit = (uint64_t)group->idle_timeout, now = turn->now_ms;
 	while ((conn = TAILQ_FIRST(&group->conns)) && conn->used_ms + limit <= now) {
-		TAILQ_REMOVE(&group->conns, conn, link);
-		TAILQ_INSERT_TAIL(&group->conns, conn, link);
-		conn->used_ms = now;
+		used(conn);
 		if (TAILQ_EMPTY(&conn->slots)) {
+			if (conn->out.len > 0) /* nobody takes what was written long ago */
+				conn->gone = true;
 			conn->ended = true;
 			touch(conn);
 		}
@@ -628,6 +591,7 @@ void conn_group_close(struct conn_group *group)
 void conn_group_drain(struct conn_group *group)
 {
 	struct conn *conn;
+	group->draining = true;
 	TAILQ_FOREACH (conn, &group->conns, link)
 		if (conn->fd >= 0)
 			shutdown(conn->fd, SHUT_RD);

@@ -1,4 +1,4 @@
-/* One client: reads, its codec, its questions under way, their deadlines, writes. */
+/* One client: reads, its codec, its questions under way, writes. */
 #ifndef MAPMUX_CONN_H
 #define MAPMUX_CONN_H
 
@@ -21,9 +21,10 @@ struct conn_group {
 	TAILQ_HEAD(, conn) conns; /* the longest idle first */
 	SLIST_HEAD(, slot) spare; /* question slots to use again */
 	unsigned nspare;
-	struct buf spare_out;      /* output memory to use again */
-	struct event *idle;        /* closes who is idle too long */
-	int64_t idle_timeout;      /* ms; 0: never */
+	struct buf spare_out; /* output memory to use again */
+	struct event *idle;   /* closes who is idle too long */
+	int64_t idle_timeout; /* ms; 0: never */
+	bool draining;
 	_Atomic uint64_t accepted; /* connections ever */
 	_Atomic uint64_t refused;  /* requests that were answered with the protocol's error */
 	_Atomic uint64_t broken;   /* connections closed for what they sent */

@@ -143,6 +143,15 @@ static void log_summary(const struct daemon *daemon)
 		log_table(daemon, i);
 }
 
+/* Those that one worker has given to another and that this has not yet are among them. */
+static unsigned count_connections(const struct daemon *daemon)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < daemon->nworkers; i++)
+		n += worker_load(daemon->workers[i]);
+	return n;
+}
+
 /* Lets what is under way end, within the configured time. */
 static void drain(struct daemon *daemon)
 {
@@ -152,9 +161,7 @@ static void drain(struct daemon *daemon)
 	for (size_t i = 0; i < daemon->nlisteners; i++)
 		listener_drain(daemon->listeners[i]);
 	do {
-		open = 0;
-		for (size_t i = 0; i < daemon->nlisteners; i++)
-			open += listener_connections(daemon->listeners[i]);
+		open = count_connections(daemon);
 		if (open > 0)
 			nanosleep(&pause, NULL);
 		left -= DRAIN_LOOK_MS;

@@ -9,22 +9,12 @@ enum {
 	MAX_UNICODE = 4 * MAX_NAME, /* bytes that can become a valid name */
 };
 
-static bool is_inner(char c)
+/* The byte as a small one; 0: no name has it. */
+static char small(char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       c == '_';
-}
-
-static bool is_label(struct str label)
-{
-	if (label.len == 0 || label.len > MAX_LABEL)
-		return false;
-	for (size_t i = 0; i < label.len; i++) {
-		bool edge = i == 0 || i == label.len - 1;
-		if (!is_inner(label.ptr[i]) && (edge || label.ptr[i] != '-'))
-			return false;
-	}
-	return true;
+	if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.')
+		return c;
+	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : '\0';
 }
 
 static struct str without_dot(struct str name)
@@ -34,17 +24,30 @@ static struct str without_dot(struct str name)
 	return name;
 }
 
+/* Is it a name (of no more than MAX_NAME bytes)? In small letters to `to`. In one pass: it is done
+ * for each question that the cache answers. */
+static bool scan(struct str name, char *to)
+{
+	size_t label = 0;
+	char before = '.';
+	for (size_t i = 0; i < name.len; i++) {
+		char c = to[i] = small(name.ptr[i]);
+		bool starts = before == '.', ends = c == '.';
+		if (!c || (starts && (ends || c == '-')) || (ends && before == '-'))
+			return false;
+		label = ends ? 0 : label + 1;
+		if (label > MAX_LABEL)
+			return false;
+		before = c;
+	}
+	return before != '.' && before != '-';
+}
+
 bool domain_valid(struct str name)
 {
-	struct str rest = without_dot(name), label;
-	if (rest.len == 0 || rest.len > MAX_NAME || rest.ptr[rest.len - 1] == '.')
-		return false;
-	while (rest.len > 0) {
-		str_cut(&rest, '.', &label);
-		if (!is_label(label))
-			return false;
-	}
-	return true;
+	char text[MAX_NAME];
+	name = without_dot(name);
+	return name.len <= MAX_NAME && scan(name, text);
 }
 
 static bool is_ascii(struct str name)
@@ -72,15 +75,12 @@ static bool to_a_labels(struct str name, struct arena *mem, struct str *ascii)
 
 bool domain_ascii(struct str name, struct arena *mem, struct str *ascii)
 {
-	if (!is_ascii(name)) {
-		if (!to_a_labels(name, mem, &name))
-			return false;
-	}
-	if (!domain_valid(name))
+	if (!is_ascii(name) && !to_a_labels(name, mem, &name))
 		return false;
-	*ascii = arena_str(mem, without_dot(name));
-	for (char *p = (char *)ascii->ptr; *p; p++)
-		if (*p >= 'A' && *p <= 'Z')
-			*p = (char)(*p - 'A' + 'a');
-	return true;
+	name = without_dot(name);
+	if (name.len > MAX_NAME)
+		return false;
+	char *text = arena_alloc(mem, name.len + 1);
+	*ascii = (struct str){text, name.len};
+	return scan(name, text);
 }

@@ -1,19 +1,15 @@
 /* Codec: Dovecot's dict protocol, majors 2, 3 and 4. Gathers a transaction's changes and asks for
  * them once, at its commit; numbers its replies where the client's version understands that. */
-#include "fronts.h"
+#include "front_dict.h"
 
 #include <assert.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 
 enum {
 	MAX_FIELDS = 5,           /* of a line that are looked at */
 	MAX_OPEN = 1000,          /* transactions of a connection that gather changes, ... */
 	MAX_KNOWN = 2 * MAX_OPEN, /* and with those that only wait for their refusal */
-	MAX_CHANGES = 100000,     /* of a transaction */
-	MAX_GATHERED = 16 << 20,  /* bytes of all open transactions of a connection */
 	MAX_HELD = 64 << 10,      /* bytes of refusals behind one unanswered question */
-	MAX_REASON = 200,         /* bytes: it becomes part of one line in Dovecot's log */
 	ITER_KNOWN =
 		ITER_RECURSE | ITER_SORT_KEY | ITER_SORT_VALUE | ITER_NO_VALUE | ITER_EXACT_KEY,
 };
@@ -28,70 +24,24 @@ static const struct setting settings[] = {
 		.offset = offsetof(struct dict_conf, max_line),
 		.fallback = "1m",
 		.min = 1024,
-		.max = MAX_GATHERED,
+		.max = DICT_MAX_GATHERED,
 		.help = "longest line of a client: key, value and their escapes"},
 	{.name = NULL},
 };
 
-/* Why something cannot be asked: a word for the counters, a sentence for the client. */
-struct refusal {
-	const char *why, *reason;
-};
-
-static const struct refusal bad_key = {"bad_key", "key is not below shared/ or priv/"};
-static const struct refusal nul_key = {"bad_key", "key contains a NUL byte"};
-static const struct refusal nul_value = {"bad_value", "value contains a NUL byte"};
-static const struct refusal nul_user = {"bad_user", "user name contains a NUL byte"};
-static const struct refusal no_user = {"no_user", "priv/ key without a user name"};
-static const struct refusal no_append = {"append", "appending is not supported"};
-static const struct refusal many_paths = {"many_paths", "iteration of several paths"};
-static const struct refusal many_open = {"too_many_transactions", "too many open transactions"};
-static const struct refusal many_changes = {"too_big", "too many changes in one transaction"};
-static const struct refusal many_bytes = {"too_big", "open transactions hold too many bytes"};
-
-struct transaction {
-	uint32_t id;
-	const struct refusal *poison; /* its commit fails; nothing is gathered any more */
-	struct str user;
-	uint64_t expire_secs;
-	size_t bytes; /* counted against MAX_GATHERED */
-	size_t n, size;
-	struct change *changes;
-	struct arena mem; /* of the user and the changes */
-};
-
-/* A command that wants a reply. */
-struct command {
-	LIST_ENTRY(command) link; /* the newest first */
-	enum { LOOKUP, ITERATE, COMMIT, COMMIT_ASYNC } kind;
-	uint64_t number;      /* counts the commands that want replies, from 1 */
-	uint32_t transaction; /* commits: the client's number */
-	enum scope scope;     /* iterate: what the names of rows begin with, ... */
-	unsigned flags;
-	struct buf held; /* replies not numbered: what must follow this one's */
-	size_t path_len;
-	char path[]; /* and go on with */
-};
-
-struct session {
-	unsigned major; /* 0: no hello yet */
-	bool async;     /* every reply carries a number */
-	bool many;      /* the client understands several values */
-	bool escape_cr; /* and an escaped CR */
-	char *names;    /* the bytes of: */
-	struct str dict, user;
-	size_t looked; /* so many bytes of the unfinished line hold no LF */
-	uint64_t given, announced;
-	LIST_HEAD(, command) commands; /* asked, not yet answered */
-	struct transaction **open;     /* by id */
-	size_t nopen, size, gathered;
-	struct transaction *committed; /* the last message points into it */
-	struct arena scratch;          /* unescaped fields of the line at hand */
-};
+static const struct dict_refusal bad_key = {"bad_key", "key is not below shared/ or priv/"};
+static const struct dict_refusal nul_key = {"bad_key", "key contains a NUL byte"};
+static const struct dict_refusal nul_value = {"bad_value", "value contains a NUL byte"};
+static const struct dict_refusal nul_user = {"bad_user", "user name contains a NUL byte"};
+static const struct dict_refusal no_user = {"no_user", "priv/ key without a user name"};
+static const struct dict_refusal no_append = {"append", "appending is not supported"};
+static const struct dict_refusal many_paths = {"many_paths", "iteration of several paths"};
+static const struct dict_refusal many_open = {
+	"too_many_transactions", "too many open transactions"};
 
 /* A line at hand, and where its outcome goes. */
 struct line {
-	struct session *session;
+	struct dict_session *session;
 	char letter;
 	size_t n; /* fields; no more than MAX_FIELDS are kept */
 	struct str fields[MAX_FIELDS];
@@ -100,208 +50,12 @@ struct line {
 	const char **why;
 };
 
-/* ---- replies ---- */
-
-/* The letter behind the escape byte; 0: the byte stands for itself. NUL never comes so far. */
-static char escape_code(char c, bool escape_cr)
-{
-	switch (c) {
-	case '\1':
-		return '1';
-	case '\t':
-		return 't';
-	case '\n':
-		return 'n';
-	case '\r':
-		return escape_cr ? 'r' : '\0';
-	default:
-		return '\0';
-	}
-}
-
-/* `lead` stands for the escape byte: itself, or its own escape in what is escaped twice. */
-static void add_escaped(struct buf *out, struct str s, struct str lead, bool escape_cr)
-{
-	size_t done = 0;
-	for (size_t i = 0; i < s.len; i++) {
-		char code = escape_code(s.ptr[i], escape_cr);
-		if (code == '\0')
-			continue;
-		buf_add(out, (struct str){s.ptr + done, i - done});
-		buf_add(out, lead);
-		buf_add_char(out, code);
-		done = i + 1;
-	}
-	if (done < s.len)
-		buf_add(out, str_skip(s, done));
-}
-
-static void add_text(const struct session *session, struct buf *out, struct str s)
-{
-	add_escaped(out, s, STR("\1"), session->escape_cr);
-}
-
-/* For people: up to a NUL, which no reply may hold, and not too long; UTF-8 is not cut within a
- * character. */
-static void add_reason(const struct session *session, struct buf *out, struct str why)
-{
-	size_t n = why.len > 0 ? strnlen(why.ptr, why.len) : 0;
-	if (n > MAX_REASON) {
-		n = MAX_REASON;
-		while (n > 0 && ((unsigned char)why.ptr[n] & 0xc0) == 0x80)
-			n--;
-	}
-	add_text(session, out, n > 0 ? (struct str){why.ptr, n} : STR("failed"));
-}
-
-/* Ids are 32 bits and never 0 on the wire. */
-static void add_id(struct buf *out, uint64_t number)
-{
-	buf_add_u64(out, (number - 1) % UINT32_MAX + 1);
-}
-
-/* Begins a line of the reply to `command`. Ids are announced in the order of the commands. */
-static void add_start(struct session *session, const struct command *command, struct buf *out)
-{
-	if (!session->async)
-		return;
-	while (session->announced < command->number) {
-		buf_add_char(out, '*');
-		add_id(out, ++session->announced);
-		buf_add_char(out, '\n');
-	}
-	buf_add_char(out, '+');
-	add_id(out, command->number);
-	buf_add_char(out, '\t');
-}
-
-static bool is_failure(const struct answer *answer)
-{
-	return answer->status != ST_OK && answer->status != ST_NOTFOUND;
-}
-
-/* Each value is escaped, joined by TAB, and the whole is escaped again: one field of the line. */
-static void add_values(struct buf *out, const struct answer *answer)
-{
-	const struct str escaped_escape = STR("\0011");
-	for (size_t i = 0; i < answer->nrows; i++) {
-		if (i > 0)
-			buf_add(out, STR("\1t"));
-		add_escaped(out, answer->rows[i].value, escaped_escape, true);
-	}
-}
-
-static void reply_lookup(struct session *session, const struct command *command,
-	const struct answer *answer, struct buf *out)
-{
-	add_start(session, command, out);
-	if (is_failure(answer)) {
-		buf_add_char(out, 'F');
-		add_reason(session, out, answer->why);
-	} else if (answer->status == ST_NOTFOUND) {
-		buf_add_char(out, 'N');
-	} else if (answer->nrows == 1 || !session->many) {
-		assert(answer->rows); /* answer_obstacle() saw to it */
-		buf_add_char(out, 'O');
-		add_text(session, out, answer->rows[0].value);
-	} else {
-		buf_add_char(out, 'M');
-		add_values(out, answer);
-	}
-	buf_add_char(out, '\n');
-}
-
-/* An iteration of nothing is just its end: a reply of `N` would end Dovecot 2.3. */
-static void reply_iterate(struct session *session, const struct command *command,
-	const struct answer *answer, struct buf *out)
-{
-	for (size_t i = 0; answer->status == ST_OK && i < answer->nrows; i++) {
-		add_start(session, command, out);
-		buf_add_char(out, 'O');
-		buf_add(out, command->scope == SCOPE_PRIV ? STR("priv/") : STR("shared/"));
-		add_text(session, out, answer->rows[i].name);
-		buf_add_char(out, '\t');
-		if (!(command->flags & ITER_NO_VALUE))
-			add_text(session, out, answer->rows[i].value);
-		buf_add_char(out, '\n');
-	}
-	add_start(session, command, out);
-	if (is_failure(answer)) {
-		buf_add_char(out, 'F');
-		add_reason(session, out, answer->why);
-	}
-	buf_add_char(out, '\n');
-}
-
-static void reply_commit(struct session *session, const struct command *command,
-	const struct answer *answer, struct buf *out)
-{
-	add_start(session, command, out);
-	if (command->kind == COMMIT_ASYNC)
-		buf_add_char(out, 'A');
-	if (is_failure(answer))
-		buf_add_char(out, answer->uncertain ? 'W' : 'F');
-	else
-		buf_add_char(out, answer->status == ST_OK ? 'O' : 'N');
-	buf_add_u64(out, command->transaction);
-	if (is_failure(answer)) {
-		buf_add_char(out, '\t');
-		add_reason(session, out, answer->why);
-	}
-	buf_add_char(out, '\n');
-}
-
-/* NUL has no place in Dovecot's strings. Minor 0 cannot escape a CR, which is lost before an LF. */
-static bool can_carry(const struct session *session, struct str value)
-{
-	if (str_has(value, '\0'))
-		return false;
-	return session->escape_cr || value.len == 0 || value.ptr[value.len - 1] != '\r';
-}
-
-/* What makes an answer unfit for the client, or NULL. Several of these would end a Dovecot 2.3
- * process: a found lookup of nothing, a row outside of the path that was asked for. */
-static const char *answer_obstacle(
-	const struct session *session, const struct command *command, const struct answer *answer)
-{
-	struct str path = {command->path, command->path_len};
-	if (answer->status != ST_OK || command->kind == COMMIT || command->kind == COMMIT_ASYNC)
-		return NULL;
-	if (command->kind == LOOKUP && answer->nrows == 0)
-		return "found, but without a value";
-	for (size_t i = 0; i < answer->nrows; i++) {
-		const struct pair *row = &answer->rows[i];
-		if (!can_carry(session, row->value))
-			return "value contains a byte that dict cannot carry";
-		if (command->kind == ITERATE && str_has(row->name, '\0'))
-			return "name contains a NUL byte";
-		if (command->kind == ITERATE && !str_starts(row->name, path))
-			return "name outside of the path asked for";
-	}
-	return NULL;
-}
-
-static void reply(struct session *session, const struct command *command,
-	const struct answer *answer, struct buf *out)
-{
-	const char *obstacle = answer_obstacle(session, command, answer);
-	struct answer failure = {.status = ST_TEMP, .why = str_of(obstacle)};
-	if (obstacle)
-		answer = &failure;
-	if (command->kind == LOOKUP)
-		reply_lookup(session, command, answer, out);
-	else if (command->kind == ITERATE)
-		reply_iterate(session, command, answer, out);
-	else
-		reply_commit(session, command, answer, out);
-}
-
 static void encode(
 	void *session, const void *conf, uint64_t tag, const struct answer *answer, struct buf *out)
 {
-	struct command *command = (struct command *)(uintptr_t)tag;
+	struct dict_command *command = (struct dict_command *)(uintptr_t)tag;
 	(void)conf;
-	reply(session, command, answer, out);
+	dict_reply(session, command, answer, out);
 	buf_add(out, buf_str(&command->held));
 	buf_free(&command->held);
 	LIST_REMOVE(command, link);
@@ -317,11 +71,11 @@ static enum decoded broken(struct line *line, const char *why)
 }
 
 /* The command's number is the next one; with `path` behind it, it is kept until its answer. */
-static enum decoded ask(
-	struct line *line, struct command like, struct str path, const struct question *question)
+static enum decoded ask(struct line *line, struct dict_command like, struct str path,
+	const struct question *question)
 {
-	struct session *session = line->session;
-	struct command *command = memory_new(sizeof(*command) + path.len);
+	struct dict_session *session = line->session;
+	struct dict_command *command = memory_new(sizeof(*command) + path.len);
 	*command = like;
 	command->number = ++session->given;
 	command->held.max = MAX_HELD;
@@ -341,20 +95,21 @@ static enum decoded ask(
 /* Answers a command without asking a table. A reply without a number may not overtake those to the
  * questions before it. */
 static enum decoded answer_now(
-	struct line *line, struct command command, const struct answer *answer)
+	struct line *line, struct dict_command command, const struct answer *answer)
 {
-	struct session *session = line->session;
-	struct command *newest = LIST_FIRST(&session->commands);
+	struct dict_session *session = line->session;
+	struct dict_command *newest = LIST_FIRST(&session->commands);
 	command.number = ++session->given;
 	if (session->async || !newest) {
-		reply(session, &command, answer, line->out);
+		dict_reply(session, &command, answer, line->out);
 		return DECODE_MORE;
 	}
-	reply(session, &command, answer, &newest->held);
+	dict_reply(session, &command, answer, &newest->held);
 	return newest->held.overflow ? broken(line, "too_many_pending") : DECODE_MORE;
 }
 
-static enum decoded refuse(struct line *line, struct command command, const struct refusal *refusal)
+static enum decoded refuse(
+	struct line *line, struct dict_command command, const struct dict_refusal *refusal)
 {
 	struct answer answer = {.status = ST_PERM, .why = str_of(refusal->reason)};
 	*line->why = refusal->why;
@@ -384,7 +139,7 @@ static char escaped_byte(char code)
 }
 
 /* Without its escapes: the field itself when it has none, else a copy in the session's scratch. */
-static struct str unescape(struct session *session, struct str field)
+static struct str unescape(struct dict_session *session, struct str field)
 {
 	if (!str_has(field, '\1'))
 		return field;
@@ -400,7 +155,7 @@ static struct str unescape(struct session *session, struct str field)
 }
 
 /* Cuts the scope's prefix off `key`; NULL: it may be asked on behalf of `user`. */
-static const struct refusal *cut_scope(struct str *key, struct str user, enum scope *scope)
+static const struct dict_refusal *cut_scope(struct str *key, struct str user, enum scope *scope)
 {
 	if (str_has(*key, '\0'))
 		return &nul_key;
@@ -421,7 +176,7 @@ static const struct refusal *cut_scope(struct str *key, struct str user, enum sc
 /* Major 2 names the user once, in its hello; the others with each command, perhaps. */
 static struct str user_of(struct line *line, size_t field)
 {
-	struct session *session = line->session;
+	struct dict_session *session = line->session;
 	if (session->major == 2)
 		return session->user;
 	return line->n > field ? unescape(session, line->fields[field]) : STR("");
@@ -438,96 +193,21 @@ static bool field_u32(struct str field, uint32_t *n)
 
 /* ---- transactions ---- */
 
-/* Where the transaction stands, or would stand. */
-static size_t transaction_place(const struct session *session, uint32_t id)
-{
-	size_t from = 0, to = session->nopen;
-	while (from < to) {
-		size_t middle = from + (to - from) / 2;
-		if (session->open[middle]->id < id)
-			from = middle + 1;
-		else
-			to = middle;
-	}
-	return from;
-}
-
 /* The one that the line's first field names; NULL: there is none, and *why says so. */
-static struct transaction *transaction_of(struct line *line, size_t *place)
+static struct dict_transaction *transaction_of(struct line *line, size_t *place)
 {
-	struct session *session = line->session;
+	struct dict_session *session = line->session;
 	uint32_t id;
 	if (!field_u32(line->fields[0], &id)) {
 		*line->why = "bad_fields";
 		return NULL;
 	}
-	*place = transaction_place(session, id);
+	*place = dict_transaction_place(session, id);
 	if (*place == session->nopen || session->open[*place]->id != id) {
 		*line->why = "unknown_transaction";
 		return NULL;
 	}
 	return session->open[*place];
-}
-
-/* Its commit will fail: gives back what was gathered and gathers no more. */
-static void transaction_poison(
-	struct session *session, struct transaction *transaction, const struct refusal *refusal)
-{
-	transaction->poison = refusal;
-	session->gathered -= transaction->bytes;
-	transaction->bytes = 0;
-	transaction->n = transaction->size = 0;
-	free(transaction->changes);
-	transaction->changes = NULL;
-	transaction->user = STR("");
-	arena_clear(&transaction->mem);
-}
-
-/* Not open any more, and not yet freed. */
-static void transaction_close(struct session *session, size_t place)
-{
-	session->gathered -= session->open[place]->bytes;
-	session->open[place]->bytes = 0;
-	session->nopen--;
-	memmove(session->open + place, session->open + place + 1,
-		(session->nopen - place) * sizeof(session->open[0]));
-}
-
-static void transaction_free(struct transaction *transaction)
-{
-	free(transaction->changes);
-	arena_clear(&transaction->mem);
-	free(transaction);
-}
-
-static bool transaction_count(
-	struct session *session, struct transaction *transaction, size_t bytes)
-{
-	if (bytes > MAX_GATHERED - session->gathered)
-		return false;
-	session->gathered += bytes;
-	transaction->bytes += bytes;
-	return true;
-}
-
-static const struct refusal *transaction_add(
-	struct session *session, struct transaction *transaction, const struct change *change)
-{
-	if (transaction->n == MAX_CHANGES)
-		return &many_changes;
-	if (!transaction_count(
-		    session, transaction, sizeof(*change) + change->key.len + change->value.len))
-		return &many_bytes;
-	if (transaction->n == transaction->size) {
-		transaction->size = transaction->size ? transaction->size * 2 : 4;
-		transaction->changes =
-			memory_grow(transaction->changes, transaction->size * sizeof(*change));
-	}
-	struct change *to = &transaction->changes[transaction->n++];
-	*to = *change;
-	to->key = arena_str(&transaction->mem, change->key);
-	to->value = arena_str(&transaction->mem, change->value);
-	return NULL;
 }
 
 /* ---- commands ---- */
@@ -537,10 +217,11 @@ static enum decoded run_lookup(struct line *line)
 	struct question question = {.op = OP_LOOKUP, .form = FORM_JSON};
 	question.key = unescape(line->session, line->fields[0]);
 	question.user = user_of(line, 1);
-	const struct refusal *refusal = cut_scope(&question.key, question.user, &question.scope);
+	const struct dict_refusal *refusal =
+		cut_scope(&question.key, question.user, &question.scope);
 	if (refusal)
-		return refuse(line, (struct command){.kind = LOOKUP}, refusal);
-	return ask(line, (struct command){.kind = LOOKUP}, STR(""), &question);
+		return refuse(line, (struct dict_command){.kind = LOOKUP}, refusal);
+	return ask(line, (struct dict_command){.kind = LOOKUP}, STR(""), &question);
 }
 
 static enum decoded run_iterate(struct line *line)
@@ -552,10 +233,11 @@ static enum decoded run_iterate(struct line *line)
 	question.flags = flags & ITER_KNOWN;
 	question.key = unescape(line->session, line->fields[2]);
 	question.user = user_of(line, 3);
-	const struct refusal *refusal = cut_scope(&question.key, question.user, &question.scope);
+	const struct dict_refusal *refusal =
+		cut_scope(&question.key, question.user, &question.scope);
 	if (line->session->major == 2 && line->n > 3) /* where later versions have the user */
 		refusal = &many_paths;
-	struct command command = {
+	struct dict_command command = {
 		.kind = ITERATE, .scope = question.scope, .flags = question.flags};
 	if (refusal)
 		return refuse(line, command, refusal);
@@ -564,13 +246,13 @@ static enum decoded run_iterate(struct line *line)
 
 static enum decoded run_begin(struct line *line)
 {
-	struct session *session = line->session;
-	struct transaction begun = {0};
+	struct dict_session *session = line->session;
+	struct dict_transaction begun = {0};
 	if (!field_u32(line->fields[0], &begun.id))
 		return broken(line, "bad_fields");
 	if (session->major >= 4 && line->n > 2 && !str_u64(line->fields[2], &begun.expire_secs))
 		return broken(line, "bad_fields");
-	size_t place = transaction_place(session, begun.id);
+	size_t place = dict_transaction_place(session, begun.id);
 	if (place < session->nopen && session->open[place]->id == begun.id)
 		return broken(line, "duplicate_transaction");
 	if (session->nopen == MAX_KNOWN)
@@ -580,7 +262,7 @@ static enum decoded run_begin(struct line *line)
 		session->open =
 			memory_grow(session->open, session->size * sizeof(session->open[0]));
 	}
-	struct transaction *transaction = memory_new(sizeof(*transaction));
+	struct dict_transaction *transaction = memory_new(sizeof(*transaction));
 	*transaction = begun;
 	memmove(session->open + place + 1, session->open + place,
 		(session->nopen - place) * sizeof(session->open[0]));
@@ -590,8 +272,8 @@ static enum decoded run_begin(struct line *line)
 	struct str user = user_of(line, 1);
 	if (session->nopen > MAX_OPEN)
 		transaction->poison = &many_open;
-	else if (!transaction_count(session, transaction, sizeof(*transaction) + user.len))
-		transaction->poison = &many_bytes;
+	else if (!dict_transaction_count(session, transaction, sizeof(*transaction) + user.len))
+		transaction->poison = &dict_too_many_bytes;
 	else if (user.len > 0)
 		transaction->user = arena_str(&transaction->mem, user);
 	return DECODE_MORE;
@@ -600,9 +282,9 @@ static enum decoded run_begin(struct line *line)
 /* S, U, A and P: a change that cannot be asked for makes the whole transaction fail, later. */
 static enum decoded run_change(struct line *line)
 {
-	struct session *session = line->session;
+	struct dict_session *session = line->session;
 	size_t place;
-	struct transaction *transaction = transaction_of(line, &place);
+	struct dict_transaction *transaction = transaction_of(line, &place);
 	if (!transaction)
 		return DECODE_BROKEN;
 	struct change change = {.kind = CH_UNSET};
@@ -618,15 +300,16 @@ static enum decoded run_change(struct line *line)
 		change.value = unescape(session, line->fields[2]);
 	}
 	change.key = unescape(session, line->fields[1]);
-	const struct refusal *refusal = cut_scope(&change.key, transaction->user, &change.scope);
+	const struct dict_refusal *refusal =
+		cut_scope(&change.key, transaction->user, &change.scope);
 	if (!refusal && str_has(change.value, '\0'))
 		refusal = &nul_value;
 	if (!refusal && line->letter == 'P')
 		refusal = &no_append;
 	if (!refusal)
-		refusal = transaction_add(session, transaction, &change);
+		refusal = dict_transaction_add(session, transaction, &change);
 	if (refusal)
-		transaction_poison(session, transaction, refusal);
+		dict_transaction_poison(session, transaction, refusal);
 	return DECODE_MORE;
 }
 
@@ -640,25 +323,25 @@ static enum decoded run_ignored(struct line *line)
 static enum decoded run_rollback(struct line *line)
 {
 	size_t place;
-	struct transaction *transaction = transaction_of(line, &place);
+	struct dict_transaction *transaction = transaction_of(line, &place);
 	if (!transaction)
 		return DECODE_BROKEN;
-	transaction_close(line->session, place);
-	transaction_free(transaction);
+	dict_transaction_close(line->session, place);
+	dict_transaction_free(transaction);
 	return DECODE_MORE;
 }
 
 static enum decoded run_commit(struct line *line)
 {
-	struct session *session = line->session;
+	struct dict_session *session = line->session;
 	size_t place;
-	struct transaction *transaction = transaction_of(line, &place);
+	struct dict_transaction *transaction = transaction_of(line, &place);
 	if (!transaction)
 		return DECODE_BROKEN;
-	transaction_close(session, place);
+	dict_transaction_close(session, place);
 	session->committed = transaction;
 
-	struct command command = {
+	struct dict_command command = {
 		.kind = line->letter == 'D' ? COMMIT_ASYNC : COMMIT,
 		.transaction = transaction->id,
 	};
@@ -702,7 +385,7 @@ static const struct verb {
 /* The first line: majors and minors, value type, user, name of the dict. Never answered. */
 static enum decoded run_hello(struct line *line)
 {
-	struct session *session = line->session;
+	struct dict_session *session = line->session;
 	uint32_t major, minor, type;
 	if (line->letter != 'H' || line->n < 5 || !field_u32(line->fields[0], &major) ||
 		!field_u32(line->fields[1], &minor) || !field_u32(line->fields[2], &type))
@@ -756,10 +439,10 @@ static enum decoded run_line(struct line *line, struct str text)
 }
 
 /* What the last message pointed to. */
-static void forget_line(struct session *session)
+static void forget_line(struct dict_session *session)
 {
 	if (session->committed)
-		transaction_free(session->committed);
+		dict_transaction_free(session->committed);
 	session->committed = NULL;
 	arena_clear(&session->scratch);
 }
@@ -767,7 +450,7 @@ static void forget_line(struct session *session)
 static enum decoded decode(void *session, const void *conf, struct str in, size_t *used,
 	struct message *message, struct buf *out, const char **why)
 {
-	struct session *state = session;
+	struct dict_session *state = session;
 	size_t max = (size_t)((const struct dict_conf *)conf)->max_line;
 	enum decoded outcome = DECODE_MORE;
 	*used = 0;
@@ -799,13 +482,13 @@ static enum decoded decode(void *session, const void *conf, struct str in, size_
 
 static void end(void *session)
 {
-	struct session *state = session;
+	struct dict_session *state = session;
 	forget_line(state);
 	for (size_t i = 0; i < state->nopen; i++)
-		transaction_free(state->open[i]);
+		dict_transaction_free(state->open[i]);
 	free(state->open);
 	while (!LIST_EMPTY(&state->commands)) {
-		struct command *command = LIST_FIRST(&state->commands);
+		struct dict_command *command = LIST_FIRST(&state->commands);
 		LIST_REMOVE(command, link);
 		buf_free(&command->held);
 		free(command);
@@ -819,7 +502,7 @@ const struct codec codec_dict = {
 	.closes_on_unknown_table = true,
 	.settings = settings,
 	.conf_size = sizeof(struct dict_conf),
-	.session_size = sizeof(struct session),
+	.session_size = sizeof(struct dict_session),
 	.decode = decode,
 	.encode = encode,
 	.end = end,

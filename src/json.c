@@ -1,713 +1,438 @@
 /* Values and rows out of JSON text (RFC 8259), and JSON text out of values.
  *
- * No tree is built: the text is checked once from end to end, and what is wanted is cut out of it.
- * So numbers keep their digits and objects their order, and the common `"string"` costs one pass. */
+ * cJSON builds the tree, and judges how the parts of the text follow each other. The parts are
+ * looked at here first (tighten()), for it reads more than JSON: 01 and 1., a byte order mark, any
+ * control character, bytes that are no UTF-8, \uzzzz. Not used: cJSON_Minify() takes the end of
+ * "\\" for an escaped quote; cJSON_GetErrorPtr() alone would not be thread-safe. */
 #include "json.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
 
 #include "buf.h"
 
-enum { MAX_DEPTH = 128 };
+#define DIGITS "0123456789"
 
-/* Where the reader stands. Behind a check that has passed, the text is known to be JSON. */
-struct scan {
-	const char *at, *end;
-	unsigned depth;
+struct document {
+	const struct json_rules *rules;
+	struct arena *mem;
+	const char *why; /* of the last ST_TEMP */
+	struct str text; /* without blanks between its parts; NUL follows */
+	bool has_nul;    /* \u0000, where the tree's strings end too early */
+	cJSON *tree;     /* owned; NULL: the text was no JSON */
 };
 
 /* ---- reading ---- */
 
-static bool skip_value(struct scan *scan);
-
-static bool peek(const struct scan *scan, char c)
+/* The length of the UTF-8 character at the start of `s`, which is not empty; 0: none (RFC 3629). */
+static size_t character(struct str s)
 {
-	return scan->at < scan->end && *scan->at == c;
-}
-
-static void skip_blanks(struct scan *scan)
-{
-	while (peek(scan, ' ') || peek(scan, '\t') || peek(scan, '\n') || peek(scan, '\r'))
-		scan->at++;
-}
-
-/* The character is eaten when it is there, with the blanks around it. */
-static bool take(struct scan *scan, char c)
-{
-	skip_blanks(scan);
-	if (!peek(scan, c))
-		return false;
-	scan->at++;
-	skip_blanks(scan);
-	return true;
-}
-
-/* The length of the UTF-8 sequence here, of more than one byte; 0: none (RFC 3629). */
-static size_t utf8_length(const char *s, const char *end)
-{
-	const unsigned char *p = (const unsigned char *)s;
-	size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-	if (p[0] < 0xc2 || p[0] > 0xf4 || (size_t)(end - s) < n)
+	const unsigned char *p = (const unsigned char *)s.ptr;
+	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+	if (s.len < n || (n > 1 && (p[0] < 0xc2 || p[0] > 0xf4)))
 		return 0;
 	for (size_t i = 1; i < n; i++)
 		if ((p[i] & 0xc0) != 0x80)
 			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || /* surrogates */
-		(p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+	bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
+	bool no_character = (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f);
+	return overlong || no_character ? 0 : n;
+}
+
+/* The length of the string, quotes included, at the start of `s`; 0: none. NUL follows `s` if there
+ * are escapes in it. Which letters may be escaped is left to cJSON. */
+static size_t string_length(struct str s, bool *has_nul)
+{
+	size_t at = 1, n;
+	for (; at < s.len && s.ptr[at] != '"'; at += n) {
+		const char *c = s.ptr + at;
+		n = character(str_skip(s, at));
+		if (n == 0 || (unsigned char)*c < 0x20)
+			return 0;
+		if (*c != '\\')
+			continue;
+		n = 2;
+		if (c[1] == 'u' && strspn(c + 2, DIGITS "abcdefABCDEF") < 4)
+			return 0;
+		*has_nul |= strncmp(c + 1, "u0000", 5) == 0;
+	}
+	return at < s.len ? at + 1 : 0;
+}
+
+/* The length of the part at the start of `s`, behind a part that ends in `before`; 0: one that is
+ * not JSON, although cJSON might take it. NUL follows `s`. */
+static size_t part_length(struct document *doc, struct str s, char before)
+{
+	const char *at = s.ptr + (s.ptr[0] == '-');
+	size_t n = strspn(at, DIGITS);
+	if (s.ptr[0] == '"')
+		return string_length(s, &doc->has_nul);
+	if (str_has(STR("{}[]:,"), s.ptr[0]))
+		return 1;
+	if (!str_has(STR("[:,"), before)) /* 1 2 shall not become 12 */
 		return 0;
-	return n;
+	if ((s.ptr[0] == '-' && n == 0) || (n > 1 && *at == '0') ||
+		(at[n] == '.' && !strspn(at + n + 1, DIGITS)))
+		return 0;
+	return strspn(s.ptr, DIGITS "+-.Eaeflnrstu"); /* cJSON knows the words */
 }
 
-static int hex_digit(char c)
+/* Takes out the blanks between the parts; false when a part is none of JSON's. */
+static bool tighten(struct document *doc, struct str text)
 {
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-				      : -1;
-}
-
-/* Four hexadecimal digits; -1: something else. */
-static long hex_word(const char *s, const char *end)
-{
-	long word = 0;
-	if (end - s < 4)
-		return -1;
-	for (int i = 0; i < 4; i++) {
-		int digit = hex_digit(s[i]);
-		if (digit < 0)
-			return -1;
-		word = word * 16 + digit;
-	}
-	return word;
-}
-
-static bool skip_escape(struct scan *scan)
-{
-	const char *at = scan->at + 1;
-	if (at == scan->end || !strchr("\"\\/bfnrtu", *at) || !*at)
-		return false;
-	if (*at == 'u' && hex_word(at + 1, scan->end) < 0)
-		return false;
-	scan->at = at + (*at == 'u' ? 5 : 1);
-	return true;
-}
-
-static bool skip_string(struct scan *scan)
-{
-	if (!peek(scan, '"'))
-		return false;
-	scan->at++;
-	while (scan->at < scan->end) {
-		unsigned char c = (unsigned char)*scan->at;
-		if (c == '"') {
-			scan->at++;
-			return true;
-		}
-		if (c == '\\') {
-			if (!skip_escape(scan))
-				return false;
-		} else if (c < 0x20) {
+	struct str rest = arena_str(doc->mem, text);
+	char *start = (char *)rest.ptr, *to = start;
+	for (size_t n; rest.len > 0; rest = str_skip(rest, n)) {
+		n = 1;
+		if (str_has(STR(" \t\r\n"), rest.ptr[0]))
+			continue;
+		n = part_length(doc, rest, to > start ? to[-1] : ',');
+		if (n == 0)
 			return false;
-		} else if (c < 0x80) {
-			scan->at++;
-		} else {
-			size_t n = utf8_length(scan->at, scan->end);
-			if (n == 0)
-				return false;
-			scan->at += n;
-		}
+		memmove(to, rest.ptr, n);
+		to += n;
 	}
-	return false;
+	if (to > start)
+		*to = '\0';
+	doc->text = (struct str){start, (size_t)(to - start)};
+	return to > start;
 }
 
-static size_t skip_digits(struct scan *scan)
+static bool read_document(struct document *doc, struct str text)
 {
-	const char *start = scan->at;
-	while (scan->at < scan->end && *scan->at >= '0' && *scan->at <= '9')
-		scan->at++;
-	return (size_t)(scan->at - start);
-}
-
-static bool skip_number(struct scan *scan)
-{
-	if (peek(scan, '-'))
-		scan->at++;
-	bool zero = peek(scan, '0');
-	size_t n = skip_digits(scan);
-	if (n == 0 || (zero && n > 1))
-		return false;
-	if (peek(scan, '.')) {
-		scan->at++;
-		if (skip_digits(scan) == 0)
-			return false;
-	}
-	if (peek(scan, 'e') || peek(scan, 'E')) {
-		scan->at++;
-		if (peek(scan, '+') || peek(scan, '-'))
-			scan->at++;
-		if (skip_digits(scan) == 0)
-			return false;
-	}
-	return true;
-}
-
-static bool skip_word(struct scan *scan, struct str word)
-{
-	if (!str_starts((struct str){scan->at, (size_t)(scan->end - scan->at)}, word))
-		return false;
-	scan->at += word.len;
-	return true;
-}
-
-/* An object or a list. */
-static bool skip_members(struct scan *scan, bool named, char close)
-{
-	if (++scan->depth > MAX_DEPTH)
-		return false;
-	scan->at++;
-	if (!take(scan, close)) {
-		do {
-			if (named && !(skip_string(scan) && take(scan, ':')))
-				return false;
-			if (!skip_value(scan))
-				return false;
-		} while (take(scan, ','));
-		if (!peek(scan, close))
-			return false;
-		scan->at++;
-	}
-	scan->depth--;
-	return true;
-}
-
-static bool skip_value(struct scan *scan)
-{
-	if (scan->at == scan->end)
-		return false;
-	switch (*scan->at) {
-	case '"':
-		return skip_string(scan);
-	case '{':
-		return skip_members(scan, true, '}');
-	case '[':
-		return skip_members(scan, false, ']');
-	case 't':
-		return skip_word(scan, STR("true"));
-	case 'f':
-		return skip_word(scan, STR("false"));
-	case 'n':
-		return skip_word(scan, STR("null"));
-	default:
-		return skip_number(scan);
-	}
-}
-
-/* The one value that the text is, without blanks around it. */
-static bool read_document(struct str text, struct str *document)
-{
-	struct str trimmed = str_trim(text);
-	struct scan scan = {.at = trimmed.ptr, .end = trimmed.ptr + trimmed.len};
-	*document = trimmed;
-	return trimmed.len > 0 && skip_value(&scan) && scan.at == scan.end;
+	doc->why = "the answer is not JSON";
+	if (tighten(doc, text))
+		doc->tree = cJSON_ParseWithLengthOpts(doc->text.ptr, doc->text.len + 1, NULL, true);
+	return doc->tree != NULL;
 }
 
 bool json_valid(struct str text)
 {
-	struct str document;
-	return read_document(text, &document);
+	struct arena mem = {0};
+	struct document doc = {.mem = &mem};
+	bool valid = read_document(&doc, text);
+	cJSON_Delete(doc.tree);
+	arena_clear(&mem);
+	return valid;
 }
 
-/* ---- walking: the text was checked ---- */
+/* ---- parts ---- */
 
-/* Steps into an object or list; next_member() then gives its members. */
-static struct scan enter(struct str container)
+bool json_tighten(struct str text, struct arena *mem, struct str *tight)
 {
-	return (struct scan){.at = container.ptr + 1, .end = container.ptr + container.len - 1};
-}
-
-/* False behind the last. Names (of objects only) and values are JSON text. */
-static bool next_member(struct scan *scan, bool named, struct str *name, struct str *value)
-{
-	skip_blanks(scan);
-	if (scan->at == scan->end)
-		return false;
-	if (named) {
-		name->ptr = scan->at;
-		skip_string(scan);
-		name->len = (size_t)(scan->at - name->ptr);
-		take(scan, ':');
-	}
-	value->ptr = scan->at;
-	skip_value(scan);
-	value->len = (size_t)(scan->at - value->ptr);
-	take(scan, ',');
-	return true;
+	struct document doc = {.mem = mem};
+	bool valid = read_document(&doc, text);
+	*tight = doc.text;
+	cJSON_Delete(doc.tree);
+	return valid;
 }
 
 bool json_part(struct str *rest, struct str *part)
 {
-	struct scan scan = {.at = rest->ptr, .end = rest->ptr + rest->len};
-	skip_blanks(&scan);
-	while (take(&scan, ',') || take(&scan, ':'))
-		;
-	const char *from = scan.at;
-	if (from < scan.end && strchr("{}[]", *from))
-		scan.at++;
-	else if (from < scan.end)
-		skip_value(&scan);
-	*part = (struct str){from, (size_t)(scan.at - from)};
-	*rest = (struct str){scan.at, (size_t)(scan.end - scan.at)};
+	struct document doc = {0};
+	while (rest->len > 0 && str_has(STR(",:"), rest->ptr[0]))
+		*rest = str_skip(*rest, 1);
+	*part = (struct str){rest->ptr, rest->len > 0 ? part_length(&doc, *rest, ',') : 0};
+	*rest = str_skip(*rest, part->len);
 	return part->len > 0;
 }
 
-static char *put_utf8(char *to, unsigned long c)
+bool json_text(struct str part, struct arena *mem, struct str *text)
 {
-	if (c < 0x80) {
-		*to++ = (char)c;
-	} else if (c < 0x800) {
-		*to++ = (char)(0xc0 | c >> 6);
-		*to++ = (char)(0x80 | (c & 0x3f));
-	} else if (c < 0x10000) {
-		*to++ = (char)(0xe0 | c >> 12);
-		*to++ = (char)(0x80 | (c >> 6 & 0x3f));
-		*to++ = (char)(0x80 | (c & 0x3f));
-	} else {
-		*to++ = (char)(0xf0 | c >> 18);
-		*to++ = (char)(0x80 | (c >> 12 & 0x3f));
-		*to++ = (char)(0x80 | (c >> 6 & 0x3f));
-		*to++ = (char)(0x80 | (c & 0x3f));
-	}
-	return to;
-}
-
-/* The character of a \u escape, or of two that make a pair; 0 for what no text can hold. */
-static unsigned long read_unicode(const char **at, const char *end)
-{
-	long high = hex_word(*at, end);
-	*at += 4;
-	if (high < 0xd800 || high > 0xdfff)
-		return (unsigned long)high;
-	if (high > 0xdbff || end - *at < 6 || (*at)[0] != '\\' || (*at)[1] != 'u')
-		return 0;
-	long low = hex_word(*at + 2, end);
-	if (low < 0xdc00 || low > 0xdfff)
-		return 0;
-	*at += 6;
-	return 0x10000 + ((unsigned long)(high - 0xd800) << 10) + (unsigned long)(low - 0xdc00);
-}
-
-static char unescape(char c)
-{
-	switch (c) {
-	case 'b':
-		return '\b';
-	case 'f':
-		return '\f';
-	case 'n':
-		return '\n';
-	case 'r':
-		return '\r';
-	case 't':
-		return '\t';
-	default:
-		return c;
-	}
-}
-
-bool json_text(struct str json, struct arena *mem, struct str *text)
-{
-	struct str inner = {json.ptr + 1, json.len - 2};
-	*text = inner;
-	if (!str_has(inner, '\\'))
+	bool has_nul = false;
+	*text = (struct str){part.ptr + 1, part.len - 2};
+	if (!str_has(part, '\\'))
 		return true;
-	char *start = (char *)arena_str(mem, inner).ptr, *to = start; /* escapes only shrink */
-	const char *at = inner.ptr, *end = inner.ptr + inner.len;
-	while (at < end) {
-		if (*at != '\\') {
-			*to++ = *at++;
-		} else if (at[1] == 'u') {
-			at += 2;
-			unsigned long c = read_unicode(&at, end);
-			if (c == 0)
-				return false;
-			to = put_utf8(to, c);
-		} else {
-			*to++ = unescape(at[1]);
-			at += 2;
-		}
-	}
-	*text = (struct str){start, (size_t)(to - start)};
-	return true;
-}
-
-/* ---- numbers ---- */
-
-/* A number as digits and where its point stands: 0.digits * 10^point. */
-struct decimal {
-	char *digits;
-	size_t n;
-	long point;
-	bool negative;
-};
-
-/* False when the exponent is beyond all reason. */
-static bool read_decimal(struct str json, struct arena *mem, struct decimal *decimal)
-{
-	struct scan scan = {.at = json.ptr, .end = json.ptr + json.len};
-	int64_t exponent = 0;
-	*decimal = (struct decimal){.digits = arena_alloc(mem, json.len)};
-	decimal->negative = peek(&scan, '-');
-	bool fraction = false;
-	for (scan.at += decimal->negative; scan.at < scan.end; scan.at++) {
-		if (*scan.at == '.') {
-			fraction = true;
-			continue;
-		}
-		if (*scan.at == 'e' || *scan.at == 'E')
-			break;
-		decimal->point += !fraction;
-		if (decimal->n == 0 && *scan.at == '0')
-			decimal->point--; /* a leading zero */
-		else
-			decimal->digits[decimal->n++] = *scan.at;
-	}
-	if (decimal->n > 0 && scan.at < scan.end) {
-		scan.at += 1 + (scan.at[1] == '+');
-		if (!str_i64((struct str){scan.at, (size_t)(scan.end - scan.at)}, &exponent) ||
-			exponent > 1000000 || exponent < -1000000)
-			return false;
-	}
-	decimal->point += (long)exponent;
-	while (decimal->n > 0 && decimal->digits[decimal->n - 1] == '0')
-		decimal->n--;
-	return true;
-}
-
-/* The shortest text of exactly this number: 1.50 is 1.5, 1e2 is 100. Integers keep their digits,
- * however many; very large and small numbers have an exponent where JavaScript prints one. */
-static struct str number_text(struct str json, struct arena *mem)
-{
-	struct decimal d;
-	bool integer = !str_has(json, '.') && !str_has(json, 'e') && !str_has(json, 'E');
-	if (integer)
-		return str_eq(json, STR("-0")) ? STR("0") : json;
-	if (!read_decimal(json, mem, &d))
-		return json;
-	const char *sign = d.negative ? "-" : "";
-	int n = (int)d.n, point = (int)d.point;
-	if (n == 0)
-		return STR("0");
-	if (point >= n && point <= 21)
-		return arena_printf(
-			mem, "%s%.*s%.*s", sign, n, d.digits, point - n, "000000000000000000000");
-	if (point > 0 && point < n)
-		return arena_printf(
-			mem, "%s%.*s.%.*s", sign, point, d.digits, n - point, d.digits + point);
-	if (point <= 0 && point > -6)
-		return arena_printf(mem, "%s0.%.*s%.*s", sign, -point, "00000", n, d.digits);
-	return arena_printf(mem, "%s%c%s%.*se%d", sign, d.digits[0], n > 1 ? "." : "", n - 1,
-		d.digits + 1, point - 1);
+	cJSON *string = cJSON_ParseWithLength(part.ptr, part.len);
+	if (string_length(part, &has_nul) > 0 && string)
+		*text = arena_str(mem, str_of(cJSON_GetStringValue(string)));
+	cJSON_Delete(string);
+	return string && !has_nul;
 }
 
 /* ---- values ---- */
 
-/* The same JSON without the blanks between its parts. */
-static struct str compact(struct str json, struct arena *mem)
+static enum status temp(struct document *doc, const char *why)
 {
-	char *start = (char *)arena_str(mem, json).ptr, *to = start;
-	struct scan scan = {.at = json.ptr, .end = json.ptr + json.len};
-	for (skip_blanks(&scan); scan.at < scan.end; skip_blanks(&scan)) {
-		const char *from = scan.at;
-		if (!skip_string(&scan))
-			scan.at++;
-		memcpy(to, from, (size_t)(scan.at - from));
-		to += scan.at - from;
+	doc->why = why;
+	return ST_TEMP;
+}
+
+static bool is_container(const cJSON *item)
+{
+	return cJSON_IsArray(item) || cJSON_IsObject(item);
+}
+
+/* The number as a double holds it, in the fewest digits. From 2^53 on neighbours of what was
+ * written look the same. */
+static enum status number_value(struct document *doc, double number, struct str *value)
+{
+	const double limit = 9007199254740992.0;
+	if (number >= limit || number <= -limit)
+		return temp(doc, "a number in the answer is 2^53 or more: "
+				 "exact only as an integer that is the whole answer");
+	int64_t integer = (int64_t)number;
+	*value = arena_printf(doc->mem, "%" PRId64, integer);
+	for (int digits = 15; (double)integer != number && digits <= 17; digits++) {
+		*value = arena_printf(doc->mem, "%.*g", digits, number);
+		if (strtod(value->ptr, NULL) == number)
+			break;
 	}
-	return (struct str){start, (size_t)(to - start)};
+	return ST_OK;
 }
 
 static enum status scalar_value(
-	struct str json, enum form form, struct arena *mem, struct str *value, const char **why)
+	struct document *doc, const cJSON *item, enum form form, struct str *value)
 {
-	switch (json.ptr[0]) {
-	case '"':
-		if (json_text(json, mem, value))
-			return ST_OK;
-		*why = "a string of the answer holds a NUL or half a surrogate pair";
-		return ST_TEMP;
-	case 't':
-		*value = form == FORM_TEXT ? STR("1") : STR("true");
-		return ST_OK;
-	case 'f':
-		*value = STR("false");
-		return form == FORM_TEXT ? ST_NOTFOUND : ST_OK;
-	case 'n':
+	bool plain = form == FORM_TEXT;
+	if (cJSON_IsNull(item) || (cJSON_IsFalse(item) && plain))
 		return ST_NOTFOUND;
-	default:
-		*value = number_text(json, mem);
-		return ST_OK;
+	if (cJSON_IsNumber(item))
+		return number_value(doc, item->valuedouble, value);
+	*value = cJSON_IsString(item)  ? arena_str(doc->mem, str_of(item->valuestring))
+		 : cJSON_IsFalse(item) ? STR("false")
+		 : plain               ? STR("1")
+				       : STR("true");
+	return ST_OK;
+}
+
+/* cJSON prints some numbers as their neighbours: the tree gets texts that it borrows instead. */
+static enum status fix_numbers(struct document *doc, cJSON *item)
+{
+	struct str text;
+	if (cJSON_IsNumber(item)) {
+		if (number_value(doc, item->valuedouble, &text) != ST_OK)
+			return ST_TEMP;
+		item->valuestring = (char *)text.ptr;
+		item->type = cJSON_Raw | cJSON_IsReference;
 	}
+	for (cJSON *child = item->child; child; child = child->next)
+		if (fix_numbers(doc, child) != ST_OK)
+			return ST_TEMP;
+	return ST_OK;
+}
+
+static enum status printed_value(struct document *doc, cJSON *item, struct str *value)
+{
+	if (fix_numbers(doc, item) != ST_OK)
+		return ST_TEMP;
+	char *text = cJSON_PrintUnformatted(item);
+	*value = arena_str(doc->mem, str_of(text));
+	cJSON_free(text);
+	return text ? ST_OK : temp(doc, "no memory is left for the answer");
 }
 
 /* Null and false are no items, as they are no values. */
-static enum status list_value(struct str json, const struct json_rules *rules, struct arena *mem,
-	struct str *value, const char **why)
+static enum status list_value(struct document *doc, const cJSON *list, struct str *value)
 {
-	struct scan scan = enter(json);
 	struct buf joined = {.max = SIZE_MAX / 2};
-	struct str item, text, none;
-	enum status status = ST_NOTFOUND;
-	while (next_member(&scan, false, &none, &item)) {
-		enum status one = ST_TEMP;
-		if (item.ptr[0] == '{' || item.ptr[0] == '[')
-			*why = "the answer's list holds objects or lists: see the option `value`";
-		else
-			one = scalar_value(item, FORM_TEXT, mem, &text, why);
-		if (one == ST_TEMP) {
-			status = ST_TEMP;
-			break;
-		}
+	struct str text;
+	enum status status = ST_NOTFOUND, one;
+	for (const cJSON *item = list->child; item && status != ST_TEMP; item = item->next) {
+		one = is_container(item) ? temp(doc, "the answer's list holds objects or lists: "
+						     "see the option `value`")
+					 : scalar_value(doc, item, FORM_TEXT, &text);
 		if (one == ST_NOTFOUND)
 			continue;
 		if (status == ST_OK)
-			buf_add(&joined, rules->list_separator);
-		buf_add(&joined, text);
-		status = ST_OK;
+			buf_add(&joined, doc->rules->list_separator);
+		if (one == ST_OK)
+			buf_add(&joined, text);
+		status = one;
 	}
-	*value = arena_str(mem, buf_str(&joined));
+	*value = arena_str(doc->mem, buf_str(&joined));
 	buf_free(&joined);
 	return status;
 }
 
-static enum status any_value(struct str json, const struct json_rules *rules, struct arena *mem,
-	struct str *value, const char **why)
+static enum status any_value(struct document *doc, cJSON *item, struct str *value)
 {
-	bool list = json.ptr[0] == '[', object = json.ptr[0] == '{';
-	if (!list && !object)
-		return scalar_value(json, rules->form, mem, value, why);
-	if (rules->form == FORM_JSON) {
-		*value = compact(json, mem);
-		return ST_OK;
-	}
-	if (list)
-		return list_value(json, rules, mem, value, why);
-	*why = "the answer is a JSON object: the option `value` picks one of its members";
-	return ST_TEMP;
+	if (!is_container(item))
+		return scalar_value(doc, item, doc->rules->form, value);
+	if (doc->rules->form == FORM_JSON)
+		return printed_value(doc, item, value);
+	if (cJSON_IsArray(item))
+		return list_value(doc, item, value);
+	return temp(
+		doc, "the answer is a JSON object: the option `value` picks one of its members");
 }
 
 /* ---- pointers (RFC 6901) ---- */
-
-/* ~1 is '/', ~0 is '~'. */
-static bool is_token(struct str name, struct str token)
-{
-	size_t i = 0;
-	while (token.len > 0) {
-		char c = token.ptr[0];
-		size_t n = 1;
-		if (c == '~' && token.len > 1 && (token.ptr[1] == '0' || token.ptr[1] == '1')) {
-			c = token.ptr[1] == '0' ? '~' : '/';
-			n = 2;
-		}
-		if (i == name.len || name.ptr[i] != c)
-			return false;
-		i++;
-		token = str_skip(token, n);
-	}
-	return i == name.len;
-}
-
-/* Of members with the same name the last one counts, as in most readers. */
-static bool find_named(struct str object, struct str token, struct arena *mem, struct str *found)
-{
-	struct scan scan = enter(object);
-	struct str name, value, text;
-	bool any = false;
-	while (next_member(&scan, true, &name, &value)) {
-		if (json_text(name, mem, &text) && is_token(text, token)) {
-			*found = value;
-			any = true;
-		}
-	}
-	return any;
-}
-
-static bool find_nth(struct str list, struct str token, struct str *found)
-{
-	struct scan scan = enter(list);
-	struct str none;
-	uint64_t n;
-	if (!str_u64(token, &n) || (token.len > 1 && token.ptr[0] == '0'))
-		return false;
-	while (next_member(&scan, false, &none, found))
-		if (n-- == 0)
-			return true;
-	return false;
-}
-
-/* ST_NOTFOUND where there is none, as for null; ST_TEMP where there could be none. */
-static enum status follow_pointer(
-	struct str *json, const char *pointer, struct arena *mem, const char **why)
-{
-	struct str rest = str_of(pointer), token;
-	if (rest.len > 0)
-		rest = str_skip(rest, 1); /* the '/' before the first */
-	else
-		return ST_OK;
-	bool more = true;
-	while (more) {
-		more = str_cut(&rest, '/', &token);
-		char first = json->ptr[0];
-		if (first == '{' ? find_named(*json, token, mem, json)
-				 : first == '[' && find_nth(*json, token, json))
-			continue;
-		if (first == '{' || first == '[' || first == 'n')
-			return ST_NOTFOUND;
-		*why = "the option `value` points into something that is no object and no list";
-		return ST_TEMP;
-	}
-	return ST_OK;
-}
 
 bool json_pointer_valid(struct str pointer)
 {
 	for (size_t i = 0; i < pointer.len; i++)
 		if (pointer.ptr[i] == '~' &&
-			(i + 1 == pointer.len ||
-				(pointer.ptr[i + 1] != '0' && pointer.ptr[i + 1] != '1')))
+			(i + 1 == pointer.len || !str_has(STR("01"), pointer.ptr[i + 1])))
 			return false;
 	return pointer.len == 0 || pointer.ptr[0] == '/';
+}
+
+/* ~1 is '/', ~0 is '~'. */
+static bool is_token(const char *name, struct str token)
+{
+	for (; token.len > 0; name++) {
+		bool escaped = token.ptr[0] == '~' && token.len > 1;
+		char c = !escaped ? token.ptr[0] : token.ptr[1] == '0' ? '~' : '/';
+		if (*name != c)
+			return false;
+		token = str_skip(token, escaped ? 2 : 1);
+	}
+	return *name == '\0';
+}
+
+static cJSON *find_member(const cJSON *in, struct str token)
+{
+	cJSON *found = NULL;
+	uint64_t n;
+	if (cJSON_IsObject(in)) {
+		for (cJSON *child = in->child; child; child = child->next)
+			if (is_token(child->string, token))
+				found = child; /* the last one counts, as in most readers */
+	} else if (str_u64(token, &n) && n < INT_MAX && (token.len == 1 || token.ptr[0] != '0')) {
+		found = cJSON_GetArrayItem(in, (int)n);
+	}
+	return found;
+}
+
+/* ST_NOTFOUND where there is none, as for null; ST_TEMP where there could be none. *item is NULL
+ * unless it is ST_OK. */
+static enum status follow_pointer(struct document *doc, cJSON **item)
+{
+	struct str rest = str_of(doc->rules->pointer), token;
+	cJSON *at = doc->tree;
+	*item = NULL;
+	if (doc->has_nul)
+		return temp(doc, "a string of the answer holds a NUL");
+	bool more = str_cut(&rest, '/', &token); /* nothing stands before the first */
+	while (more && at && !cJSON_IsNull(at)) {
+		more = str_cut(&rest, '/', &token);
+		if (!is_container(at))
+			return temp(doc, "the option `value` points into something that is no "
+					 "object and no list");
+		at = find_member(at, token);
+	}
+	*item = more ? NULL : at;
+	return *item ? ST_OK : ST_NOTFOUND;
+}
+
+/* Is the document's text the value? An integer keeps all its digits then. */
+static bool is_value(const struct document *doc)
+{
+	if (doc->rules->pointer[0])
+		return false;
+	if (cJSON_IsNumber(doc->tree))
+		return !strpbrk(doc->text.ptr, ".eE") && !str_eq(doc->text, STR("-0"));
+	return doc->rules->form == FORM_JSON && is_container(doc->tree);
+}
+
+/* The common case, one pass and no tree: a string that says what stands between its quotes. */
+static bool plain_string(struct str text, struct str *value)
+{
+	struct str quoted = str_trim(text);
+	bool has_nul = false;
+	if (!str_starts(quoted, STR("\"")) || str_has(quoted, '\\') ||
+		string_length(quoted, &has_nul) != quoted.len)
+		return false;
+	*value = (struct str){quoted.ptr + 1, quoted.len - 2};
+	return true;
 }
 
 enum status json_value(struct str text, const struct json_rules *rules, struct arena *mem,
 	struct str *value, const char **why)
 {
-	struct str json;
+	struct document doc = {.rules = rules, .mem = mem};
+	enum status status = ST_TEMP;
+	cJSON *item;
+	if (!rules->pointer[0] && plain_string(text, value))
+		return ST_OK;
 	*value = (struct str){"", 0};
-	*why = "the answer is not JSON";
-	if (!read_document(text, &json))
-		return ST_TEMP;
-	enum status status = follow_pointer(&json, rules->pointer, mem, why);
-	return status == ST_OK ? any_value(json, rules, mem, value, why) : status;
+	if (read_document(&doc, text)) {
+		bool whole = is_value(&doc);
+		status = whole ? ST_OK : follow_pointer(&doc, &item);
+		if (whole)
+			*value = doc.text;
+		else if (status == ST_OK)
+			status = any_value(&doc, item, value);
+	}
+	cJSON_Delete(doc.tree);
+	*why = doc.why;
+	return status;
 }
 
 /* ---- rows ---- */
 
-static size_t count_members(struct str json, bool named)
+/* One row, from a member of an object or a list; *nrows is not stepped when it has no value. */
+static bool add_row(struct document *doc, cJSON *member, struct pair *rows, size_t *nrows)
 {
-	struct scan scan = enter(json);
-	struct str name, value;
-	size_t n = 0;
-	while (next_member(&scan, named, &name, &value))
-		n++;
-	return n;
-}
-
-/* One row; *n is not stepped when it has no value. */
-static bool read_row(struct str name, struct str value, const struct json_rules *rules,
-	struct arena *mem, struct pair *row, size_t *n, const char **why)
-{
-	*why = "a name in the answer holds a NUL or half a surrogate pair";
-	if (!json_text(name, mem, &row->name))
-		return false;
-	row->value = (struct str){"", 0};
+	struct pair *row = rows + *nrows;
+	const char *name = member->string ? member->string : cJSON_GetStringValue(member);
 	enum status status = ST_OK;
-	if (value.len > 0)
-		status = any_value(value, rules, mem, &row->value, why);
-	*n += status == ST_OK;
+	row->name = arena_str(doc->mem, str_of(name));
+	row->value = (struct str){"", 0};
+	if (!name)
+		status = temp(doc, "the answer's list holds something that is no name");
+	else if (member->string)
+		status = any_value(doc, member, &row->value);
+	*nrows += status == ST_OK;
 	return status != ST_TEMP;
-}
-
-/* A list is taken as it stands: `value` points at what holds the values in single answers. */
-static bool find_rows(struct str text, const struct json_rules *rules, struct arena *mem,
-	struct str *json, const char **why)
-{
-	*why = "the answer is not JSON";
-	if (!read_document(text, json))
-		return false;
-	if (json->ptr[0] != '[' && follow_pointer(json, rules->pointer, mem, why) != ST_OK) {
-		*why = "the answer has nothing where the option `value` points";
-		return false;
-	}
-	*why = "the answer is neither a list of names nor an object";
-	return json->ptr[0] == '[' || json->ptr[0] == '{';
 }
 
 bool json_rows(struct str text, const struct json_rules *rules, struct arena *mem,
 	struct pair **rows, size_t *nrows, bool *only_names, const char **why)
 {
-	struct str json, name, value = {"", 0};
+	struct json_rules taken = *rules;
+	struct document doc = {.rules = &taken, .mem = mem};
+	cJSON *from = NULL;
+	bool ok = read_document(&doc, text);
+	if (cJSON_IsArray(doc.tree)) /* as it stands: `value` points into single answers */
+		taken.pointer = "";
+	if (ok && follow_pointer(&doc, &from) != ST_TEMP)
+		doc.why = from ? "the answer is neither a list of names nor an object"
+			       : "the answer has nothing where the option `value` points";
 	*nrows = 0;
-	if (!find_rows(text, rules, mem, &json, why))
-		return false;
-	bool named = json.ptr[0] == '{';
-	*only_names = !named;
-	*rows = arena_alloc(mem, (count_members(json, named) + 1) * sizeof(**rows));
-	struct scan scan = enter(json);
-	while (next_member(&scan, named, &name, &value)) {
-		if (!named) {
-			name = value;
-			value = (struct str){"", 0};
-			*why = "the answer's list holds something that is no name";
-			if (name.ptr[0] != '"')
-				return false;
-		}
-		if (!read_row(name, value, rules, mem, *rows + *nrows, nrows, why))
-			return false;
-	}
-	return true;
+	*only_names = cJSON_IsArray(from);
+	*rows = arena_alloc(mem, ((size_t)cJSON_GetArraySize(from) + 1) * sizeof(**rows));
+	ok = from && is_container(from);
+	for (cJSON *member = ok ? from->child : NULL; ok && member; member = member->next)
+		ok = add_row(&doc, member, *rows, nrows);
+	cJSON_Delete(doc.tree);
+	*why = doc.why;
+	return ok;
 }
 
-/* ---- writing ---- */
-
-/* The length of a valid character at `s`, one byte or more; 0: none. */
-static size_t character(struct str s)
-{
-	return (unsigned char)s.ptr[0] < 0x80 ? 1 : utf8_length(s.ptr, s.ptr + s.len);
-}
-
-static void add_character(struct buf *to, struct str one)
-{
-	static const char plain[] = "\b\f\n\r\t", letters[] = "bfnrt";
-	unsigned char c = (unsigned char)one.ptr[0];
-	const char *special = c > 0 ? strchr(plain, c) : NULL;
-	if (special)
-		buf_add(to, (struct str){(char[]){'\\', letters[special - plain]}, 2});
-	else if (c < 0x20 || c == 0x7f)
-		buf_printf(to, "\\u%04x", c);
-	else if (c == '"' || c == '\\')
-		buf_add(to, (struct str){(char[]){'\\', (char)c}, 2});
-	else
-		buf_add(to, one);
-}
+/* ---- writing: what cJSON prints ends at a NUL ---- */
 
 bool json_add(struct buf *to, struct str text)
 {
+	static const char special[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
 	bool valid = true;
 	buf_add_char(to, '"');
-	while (text.len > 0) {
-		size_t n = character(text);
-		if (n > 0) {
-			add_character(to, (struct str){text.ptr, n});
-		} else {
+	for (size_t n; text.len > 0; text = str_skip(text, n > 0 ? n : 1)) {
+		unsigned char c = (unsigned char)text.ptr[0];
+		n = character(text);
+		valid = valid && n > 0;
+		if (n == 0)
 			buf_add(to, STR("\xef\xbf\xbd"));
-			valid = false;
-		}
-		text = str_skip(text, n > 0 ? n : 1);
+		else if (c > 0 && strchr(special, c))
+			buf_printf(to, "\\%c", letters[strchr(special, c) - special]);
+		else if (c < 0x20 || c == 0x7f)
+			buf_printf(to, "\\u%04x", c);
+		else
+			buf_add(to, (struct str){text.ptr, n});
 	}
 	buf_add_char(to, '"');
 	return valid;
-}
-
-static struct str keep(struct buf *text, struct arena *mem)
-{
-	struct str kept = arena_str(mem, buf_str(text));
-	buf_free(text);
-	return kept;
 }
 
 bool json_quote(struct str text, struct arena *mem, struct str *quoted)
 {
 	struct buf out = {.max = SIZE_MAX / 2};
 	bool valid = json_add(&out, text);
-	*quoted = keep(&out, mem);
+	*quoted = arena_str(mem, buf_str(&out));
+	buf_free(&out);
 	return valid;
 }
 
@@ -716,12 +441,14 @@ struct str json_object(const struct pair *pairs, size_t n, struct arena *mem)
 	struct buf out = {.max = SIZE_MAX / 2};
 	buf_add_char(&out, '{');
 	for (size_t i = 0; i < n; i++) {
-		if (i > 0)
-			buf_add_char(&out, ',');
-		json_add(&out, pairs[i].name);
-		buf_add_char(&out, ':');
-		json_add(&out, pairs[i].value);
+		struct str name, value;
+		json_quote(pairs[i].name, mem, &name);
+		json_quote(pairs[i].value, mem, &value);
+		buf_printf(&out, "%s%.*s:%.*s", i > 0 ? "," : "", (int)name.len, name.ptr,
+			(int)value.len, value.ptr);
 	}
 	buf_add_char(&out, '}');
-	return keep(&out, mem);
+	struct str object = arena_str(mem, buf_str(&out));
+	buf_free(&out);
+	return object;
 }

@@ -15,7 +15,12 @@ struct json_rules {
 
 /* The document as the answer to a lookup: ST_OK with *value, ST_NOTFOUND, or ST_TEMP with *why.
  * Items of a list that are null or false are left out; where the pointer leads to nothing is the
- * same as null. Text goes to `mem`, or points into `text`. */
+ * same as null. Text goes to `mem`, or points into `text`.
+ *
+ * Of members with the same name a pointer takes the last. Objects and lists that are the whole
+ * document keep their text, but for the blanks; so does an integer, with any number of digits. Any
+ * other number is what a double makes of it, and ST_TEMP from 2^53 on, where that is inexact. A
+ * \u0000 anywhere is ST_TEMP too, unless the text of the whole document is the value. */
 enum status json_value(struct str text, const struct json_rules *rules, struct arena *mem,
 	struct str *value, const char **why);
 
@@ -28,18 +33,20 @@ bool json_rows(struct str text, const struct json_rules *rules, struct arena *me
 /* Is it a pointer as RFC 6901 writes them? */
 bool json_pointer_valid(struct str pointer);
 
-/* Is it one whole JSON document? */
+/* Is it one whole JSON document, of at most 1000 levels and without half surrogate pairs? */
 bool json_valid(struct str text);
 
-/* The next part of a document that json_valid() has passed: a bracket, a string, a number or a word.
- * Names are strings; commas, colons and blanks are left out. False at the end. */
+/* The document without the blanks between its parts, in `mem`; false when it is none. */
+bool json_tighten(struct str text, struct arena *mem, struct str *tight);
+
+/* The next part of what json_tighten() gave: a bracket, a string, a number or a word. Names are
+ * strings; commas and colons are left out. False at the end. */
 bool json_part(struct str *rest, struct str *part);
 
-/* What a JSON string (quotes included, checked) says: in `mem`, or a piece of it. False when that
- * holds a NUL or half a surrogate pair. */
-bool json_text(struct str string, struct arena *mem, struct str *text);
+/* What a string among the parts says: in `mem`, or a piece of it. False when it holds a NUL. */
+bool json_text(struct str part, struct arena *mem, struct str *text);
 
-/* Adds it as a JSON string. False when there were bytes that are no UTF-8: they became U+FFFD. */
+/* Adds the text as a JSON string. False when there were bytes that are no UTF-8: they became U+FFFD. */
 bool json_add(struct buf *to, struct str text);
 
 /* As a JSON string, quotes included. False when there were bytes that are no UTF-8: they became

@@ -42,6 +42,7 @@ struct listener {
 	struct door doors[MAX_SOCKETS];
 	struct conn_group *groups; /* one for each worker */
 	bool owns_file;
+	int pin; /* keeps the file's inode number from being given to a successor's file; or -1 */
 	dev_t device;
 	ino_t inode;
 	struct log_limit complaints;
@@ -119,6 +120,7 @@ static bool bind_unix(struct listener *listener, struct error *error)
 		return error_set(error, "cannot bind: %s", strerror(errno));
 	if (lstat(address.sun_path, &st) == 0) {
 		listener->owns_file = true;
+		listener->pin = open(address.sun_path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 		listener->device = st.st_dev;
 		listener->inode = st.st_ino;
 	}
@@ -208,6 +210,7 @@ struct listener *listener_open(const struct listen_conf *conf, struct error *err
 {
 	struct listener *listener = memory_new(sizeof(*listener));
 	listener->conf = conf;
+	listener->pin = -1;
 	listener->name =
 		arena_printf(&listener->mem, "%s:%s", conf->codec->name, conf->address_text).ptr;
 	if (open_doors(listener, error))
@@ -411,6 +414,8 @@ static void remove_file(struct listener *listener)
 	if (listener->owns_file && lstat(path, &st) == 0 && st.st_dev == listener->device &&
 		st.st_ino == listener->inode)
 		unlink(path);
+	if (listener->pin >= 0)
+		close(listener->pin);
 }
 
 void listener_close(struct listener *listener)

@@ -2,9 +2,12 @@
 #include "log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,7 +18,9 @@ static struct {
 	enum log_format format;
 	enum log_target target;
 	bool opened, journal;
-} sink = {.level = LOG_LEVEL_INFO};
+	bool socket; /* stderr is one: the journal's, say */
+	int fd;      /* stderr, or our own way to the pipe behind it */
+} sink = {.level = LOG_LEVEL_INFO, .fd = STDERR_FILENO};
 
 enum {
 	MESSAGE_MAX = 4096, /* bytes of a message before it is escaped */
@@ -48,6 +53,22 @@ static bool stderr_is_journal(void)
 	return stream && *stream && !isatty(STDERR_FILENO);
 }
 
+/* Who reads our log may stop to read it; the daemon does not wait for him. A pipe is opened anew,
+ * because O_NONBLOCK on stderr itself would be everybody's who has it. */
+static void open_stderr(void)
+{
+	struct stat st = {0};
+	if (sink.fd != STDERR_FILENO)
+		close(sink.fd);
+	sink.fd = STDERR_FILENO;
+	fstat(STDERR_FILENO, &st);
+	sink.socket = S_ISSOCK(st.st_mode);
+	int fd = S_ISFIFO(st.st_mode) ? open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_CLOEXEC)
+				      : -1;
+	if (fd >= 0)
+		sink.fd = fd;
+}
+
 void log_open(enum log_level level, enum log_format format, enum log_target target)
 {
 	sink.level = level;
@@ -55,6 +76,7 @@ void log_open(enum log_level level, enum log_format format, enum log_target targ
 	sink.target = target;
 	sink.journal = stderr_is_journal();
 	sink.opened = true;
+	open_stderr();
 	if (target == LOG_TO_SYSLOG)
 		openlog("mapmux", LOG_PID, LOG_MAIL);
 }
@@ -224,6 +246,16 @@ static void line_field(struct line *line, const struct pair *field)
 		line_end(line, "\"");
 }
 
+/* A line that finds no room is lost. */
+static void write_line(const struct line *line)
+{
+	ssize_t n;
+	do
+		n = sink.socket ? send(sink.fd, line->bytes, line->len, MSG_DONTWAIT)
+				: write(sink.fd, line->bytes, line->len);
+	while (n < 0 && errno == EINTR);
+}
+
 static void line_write(struct line *line, enum log_level level)
 {
 	bool json = sink.format == LOG_FORMAT_JSON;
@@ -234,8 +266,7 @@ static void line_write(struct line *line, enum log_level level)
 		return;
 	}
 	line_end(line, "\n");
-	while (write(STDERR_FILENO, line->bytes, line->len) < 0 && errno == EINTR)
-		;
+	write_line(line);
 }
 
 static void open_early(void)

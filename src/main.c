@@ -70,7 +70,7 @@ static const struct command {
 int main(int argc, char **argv)
 {
 	if (argc < 2)
-		return help(0, NULL);
+		return serve(0, NULL);
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 2, argv + 2);

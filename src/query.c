@@ -2,6 +2,7 @@
 #include "query.h"
 
 #include <assert.h>
+#include <inttypes.h>
 
 #include "table.h"
 
@@ -12,6 +13,24 @@ static bool is_offered(const struct table *table, const struct question *ask)
 	return !(ask->op == OP_CHANGE && ask->expire_secs > 0 && !table->conf->backend->can_expire);
 }
 
+/* So many run in this worker; the worker looks at deadlines while there are any. */
+static void begin(struct query *query)
+{
+	struct table *table = query->table;
+	uint64_t end = table->turn->now_ms + (uint64_t)table->conf->options.timeout;
+	if (query->deadline == 0 || query->deadline > end)
+		query->deadline = end;
+	query->phase = Q_RUNNING;
+	TAILQ_INSERT_TAIL(&table->running, query, link);
+	table->turn->running++;
+}
+
+static void end(struct query *query)
+{
+	TAILQ_REMOVE(&query->table->running, query, link);
+	query->table->turn->running--;
+}
+
 void query_start(struct query *query, struct table *table, const struct question *ask,
 	void (*done)(struct query *))
 {
@@ -20,7 +39,7 @@ void query_start(struct query *query, struct table *table, const struct question
 	query->ask = ask;
 	query->done = done;
 	query->work = NULL;
-	query->phase = Q_RUNNING;
+	begin(query);
 	if (is_offered(table, ask))
 		table->conf->backend->start(query);
 	else
@@ -29,15 +48,38 @@ void query_start(struct query *query, struct table *table, const struct question
 			ask->expire_secs > 0 ? " with an expiry" : "");
 }
 
+static void cancel_work(struct query *query)
+{
+	assert(query->table->conf->backend->cancel);
+	query->table->conf->backend->cancel(query);
+}
+
 void query_cancel(struct query *query)
 {
 	if (query->phase == Q_FINISHED) {
 		turn_drop_job(&query->delivery);
 	} else if (query->phase == Q_RUNNING) {
-		assert(query->table->conf->backend->cancel);
-		query->table->conf->backend->cancel(query);
+		cancel_work(query);
+		end(query);
 	}
 	query->phase = Q_IDLE;
+}
+
+/* All have the same timeout, so the first to begin is the first to end; one whose asker allows less is
+ * cancelled by that asker, whose own deadline has passed. */
+void query_expire(struct table *table)
+{
+	struct query *query;
+	while ((query = TAILQ_FIRST(&table->running)) && query->deadline <= table->turn->now_ms) {
+		cancel_work(query);
+		query_finish(query,
+			&(struct answer){
+				.status = ST_TEMP,
+				.why = arena_printf(query->mem, "no answer within %" PRIi64 " ms",
+					table->conf->options.timeout),
+				.uncertain = query->ask->op == OP_CHANGE,
+			});
+	}
 }
 
 /* An empty value is a configuration error to Postfix, and data to Dovecot. */
@@ -66,6 +108,7 @@ void query_finish(struct query *query, const struct answer *answer)
 	if (means_not_found(query, answer))
 		query->answer = (struct answer){.status = ST_NOTFOUND, .ttl = answer->ttl};
 	query->phase = Q_FINISHED;
+	end(query);
 	struct table_stats *stats = &query->table->stats;
 	atomic_store_explicit(&stats->results[query->answer.status],
 		atomic_load_explicit(&stats->results[query->answer.status], memory_order_relaxed) +

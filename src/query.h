@@ -21,21 +21,28 @@ struct query {
 	struct table *table;
 	const struct question *ask;
 	struct arena *mem; /* the asker's: where the answer's bytes go */
-	uint64_t deadline; /* ms on the turn's clock; set by the outermost asker, handed down */
+	uint64_t
+		deadline; /* ms on the turn's clock: what the asker allows (0: all the time), or the
+			    * end of the table's timeout where that comes first */
 	void (*done)(struct query *); /* once; the query is idle again when it is called */
 	struct answer answer;
 	void *work; /* the backend's, while the query runs */
 	enum { Q_IDLE, Q_RUNNING, Q_FINISHED } phase;
 	struct job delivery;
+	TAILQ_ENTRY(query) link; /* of the table's queries that run */
 };
 
-/* Asks `table`. The caller has set mem and deadline. An operation the table does not offer ends as
- * ST_PERM. */
+/* Asks `table`. The caller has set mem, and deadline when he has one. An operation the table does not
+ * offer ends as ST_PERM. */
 void query_start(struct query *query, struct table *table, const struct question *ask,
 	void (*done)(struct query *));
 
 /* Idle, running or finished: done() will not be called. */
 void query_cancel(struct query *query);
+
+/* Ends the table's queries whose deadline has passed, as ST_TEMP (a change may have happened), and
+ * cancels what they had started. No backend has a timer of its own. In a turn. */
+void query_expire(struct table *table);
 
 /* For backends: the one way back. Strings in the answer live in query->mem or longer. */
 void query_finish(struct query *query, const struct answer *answer);

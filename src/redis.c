@@ -1,7 +1,7 @@
 /* Engine: pipelines of commands to a Redis server, by hiredis's reader on a worker's loop.
  *
- * Of hiredis 0.14 it is the parser alone: its asynchronous part ends the process by an assertion when
- * a server talks unasked, and resolves names and connects without a time limit.
+ * Of hiredis 0.14 it is the parser alone: its asynchronous part ends the process by an assertion
+ * when a server talks unasked, resolves names in the loop's thread, and has no limit to connecting.
  *
  * What is asked while the loop goes through its events is written together behind them; one read
  * brings many replies, and whom they belong to is told by their order. */
@@ -187,6 +187,16 @@ static void flight_end(struct redis *redis, struct redis_flight *flight)
 	redis->nspare++;
 }
 
+static void free_flights(struct flight_list *list)
+{
+	struct redis_flight *next;
+	for (struct redis_flight *flight = TAILQ_FIRST(list); flight; flight = next) {
+		next = TAILQ_NEXT(flight, link);
+		free(flight);
+	}
+	TAILQ_INIT(list);
+}
+
 /* ---- the time that may pass ---- */
 
 static void set_timer(struct redis *redis, int64_t ms)
@@ -255,13 +265,14 @@ static void fail_connection(struct redis *redis, const char *why)
 static void lose_connection(struct redis *redis, const char *why)
 {
 	struct redis_flight *flight;
-	while ((flight = TAILQ_FIRST(&redis->flights))) {
+	TAILQ_FOREACH (flight, &redis->flights, link) {
 		bool sent = flight->begins < redis->written;
 		if (flight->ask)
 			finish_why(
 				redis, flight->ask, sent ? REDIS_BROKEN : REDIS_UNREACHABLE, why);
-		flight_end(redis, flight);
 	}
+	free_flights(&redis->flights);
+	redis->nflights = 0;
 	hang_up(redis);
 	deliver(redis);
 	if (!TAILQ_EMPTY(&redis->waiting))
@@ -821,18 +832,11 @@ struct redis *redis_new(
 
 void redis_free(struct redis *redis)
 {
-	struct redis_flight *flight;
 	assert(TAILQ_EMPTY(&redis->waiting) && TAILQ_EMPTY(&redis->finished));
 	hang_up(redis);
 	forget_addresses(redis);
-	while ((flight = TAILQ_FIRST(&redis->flights))) {
-		assert(!flight->ask);
-		flight_end(redis, flight);
-	}
-	while ((flight = TAILQ_FIRST(&redis->spare))) {
-		TAILQ_REMOVE(&redis->spare, flight, link);
-		free(flight);
-	}
+	free_flights(&redis->flights);
+	free_flights(&redis->spare);
 	event_del(&redis->flush);
 	evtimer_del(&redis->soon);
 	turn_drop_job(&redis->deliver);

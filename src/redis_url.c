@@ -153,7 +153,7 @@ static bool parse_parameter(struct str item, struct arena *mem, struct redis_opt
 	struct setting_map *rest, struct error *error)
 {
 	struct str name;
-	const char *key, *value;
+	const char *key = "", *value = "";
 	str_cut(&item, '=', &name);
 	if (!decode("parameter", name, mem, &key, error) || !decode(key, item, mem, &value, error))
 		return false;

@@ -155,6 +155,7 @@ static bool get_record(const struct reader *reader, const struct rr *rr, enum dn
 static void fail(struct dns_query *query, const char *why)
 {
 	query->result = DNS_FAILED;
+	query->n = 0;
 	query->why = str_of(why);
 }
 

@@ -68,6 +68,7 @@ bool table_set_open(struct table_set *set, const struct table_conf *confs, size_
 		table->worker = worker;
 		table->turn = turn;
 		table->set = set;
+		TAILQ_INIT(&table->running);
 		if (!open_one(table, error)) {
 			table_set_close(set);
 			return false;

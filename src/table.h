@@ -84,8 +84,9 @@ struct table {
 	const struct table_conf *conf;
 	struct worker *worker;
 	struct turn *turn;
-	struct table_set *set; /* where the tables it uses are found */
-	void *state;           /* the backend's */
+	struct table_set *set;       /* where the tables it uses are found */
+	void *state;                 /* the backend's */
+	TAILQ_HEAD(, query) running; /* query.c's: the longest first */
 	struct table_stats stats;
 	struct log_limit failures; /* one log line a second for failed questions */
 };

@@ -5,9 +5,9 @@
 #include <stddef.h>
 #include <time.h>
 
-/* Tables that answer at once can keep a turn going for ever; after so many answers the sockets are
- * looked at again. */
-enum { ANSWERS_IN_A_TURN = 256 };
+/* Tables that answer at once can keep a turn going for ever; after so many answers, or rounds of
+ * jobs, the sockets are looked at again. */
+enum { ANSWERS_IN_A_TURN = 256, ROUNDS_IN_A_TURN = 32 };
 
 /* A few milliseconds of error are nothing to a deadline; the precise clock costs a request 1 %. */
 static uint64_t steady_clock(void)
@@ -70,12 +70,17 @@ static void run_jobs(struct turn *turn)
 void turn_leave(struct turn *turn)
 {
 	assert(turn->entered);
-	unsigned budget = ANSWERS_IN_A_TURN;
-	while (budget > 0 && !(TAILQ_EMPTY(&turn->answers) && TAILQ_EMPTY(&turn->jobs))) {
+	unsigned budget = ANSWERS_IN_A_TURN, rounds = ROUNDS_IN_A_TURN;
+	while (budget > 0 && rounds-- > 0 &&
+		!(TAILQ_EMPTY(&turn->answers) && TAILQ_EMPTY(&turn->jobs))) {
 		budget = run_answers(turn, budget);
 		run_jobs(turn);
 	}
 	turn->entered = false;
+	if (turn->running > 0 && turn->tick && !turn->ticking) {
+		turn->ticking = true;
+		turn->tick(turn);
+	}
 	if (!TAILQ_EMPTY(&turn->answers) || !TAILQ_EMPTY(&turn->jobs))
 		want_turn(turn);
 }

@@ -24,7 +24,10 @@ struct turn {
 	uint64_t (*clock)(void); /* ms; NULL: CLOCK_MONOTONIC_COARSE */
 	void (*wake)(
 		struct turn *); /* asks the loop for a turn soon; never calls turn_leave() itself */
-	bool entered, woken;
+	unsigned running;       /* query.c's: queries not yet answered */
+	void (*tick)(struct turn
+			*); /* asks for query_expire() before long, while queries run; or NULL */
+	bool entered, woken, ticking;
 };
 
 void turn_init(struct turn *turn, void (*wake)(struct turn *));

@@ -10,13 +10,17 @@
 
 #include "config.h"
 #include "http.h"
+#include "query.h"
 #include "resolver.h"
 #include "timer.h"
+
+enum { TICK_MS = 20 };
 
 struct worker {
 	struct event_base *base;
 	struct turn turn;
 	struct event *wake; /* the turn wants another */
+	struct event *tick; /* pending while queries run */
 	struct table_set tables;
 	struct http *http;
 	struct resolver *resolver;
@@ -32,6 +36,30 @@ struct worker {
 	char scratch[WORKER_SCRATCH];
 };
 
+static struct worker *worker_of(struct turn *turn)
+{
+	return (struct worker *)(void *)((char *)turn - offsetof(struct worker, turn));
+}
+
+/* Deadlines: looked at often enough for people, and not at all while every table answers at once. */
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *worker = arg;
+	(void)fd;
+	(void)what;
+	turn_enter(&worker->turn);
+	worker->turn.ticking = false;
+	for (size_t i = 0; i < worker->tables.n; i++)
+		query_expire(&worker->tables.tables[i]);
+	turn_leave(&worker->turn);
+}
+
+static void want_tick(struct turn *turn)
+{
+	struct timeval in = {0, TICK_MS * 1000L};
+	event_add(worker_of(turn)->tick, &in);
+}
+
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
@@ -44,10 +72,8 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 /* By a timer and not by event_active(): the sockets get their chance in between. */
 static void wake(struct turn *turn)
 {
-	struct worker *worker =
-		(struct worker *)(void *)((char *)turn - offsetof(struct worker, turn));
 	struct timeval now = {0, 0};
-	event_add(worker->wake, &now);
+	event_add(worker_of(turn)->wake, &now);
 }
 
 void worker_read_mail(struct worker *worker)
@@ -91,6 +117,7 @@ static bool open_loop(struct worker *worker, struct error *error)
 	if (!worker->base || worker->bell < 0)
 		return error_set(error, "cannot make an event loop");
 	worker->wake = evtimer_new(worker->base, on_wake, worker);
+	worker->tick = evtimer_new(worker->base, on_tick, worker);
 	worker->rung = event_new(worker->base, worker->bell, EV_READ | EV_PERSIST, on_mail, worker);
 	event_add(worker->rung, NULL);
 	return true;
@@ -100,6 +127,7 @@ struct worker *worker_new(const struct config *config, struct error *error)
 {
 	struct worker *worker = memory_new(sizeof(*worker));
 	turn_init(&worker->turn, wake);
+	worker->turn.tick = want_tick;
 	pthread_mutex_init(&worker->lock, NULL);
 	STAILQ_INIT(&worker->mail);
 	worker->bell = -1;
@@ -124,6 +152,8 @@ void worker_free(struct worker *worker)
 		event_free(worker->rung);
 	if (worker->wake)
 		event_free(worker->wake);
+	if (worker->tick)
+		event_free(worker->tick);
 	if (worker->base)
 		event_base_free(worker->base);
 	if (worker->bell >= 0)

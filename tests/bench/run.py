@@ -25,7 +25,7 @@ import time
 
 KEYS = 1000
 TABLE = "t"
-GROUPS = ("static", "url", "churn", "memory")
+GROUPS = ("static", "url", "redis", "churn", "memory")
 IDLE_CONNECTIONS = 10000
 
 # What one lookup may cost through a url table, and what the floor and the bare libcurl loop cost
@@ -578,6 +578,49 @@ http {
 			"%.0f" % statistics.median(r[0]["p99_us"] for r in rounds),
 			spread(cpu, 1), spread(cpu_curl, 1), spread(cpu_floor, 1), "%.3f" % fresh)
 
+	def run_redis(self):
+		port = free_port()
+		server = Process(self, "redis-server", ["redis-server", "--port", str(port),
+			"--bind", "127.0.0.1", "--save", ""])
+		server.wait_ready("127.0.0.1:%d" % port)
+		done = subprocess.run(["redis-cli", "-p", str(port), "MSET",
+			*(word for i in range(KEYS) for word in ("k%d" % i, "value"))],
+			capture_output=True, text=True, timeout=10)
+		if done.stdout.strip() != "OK":
+			raise NotRun("redis-cli: %s%s" % (done.stdout, done.stderr))
+		mapmux, address = self.start_mapmux("socketmap", "redis",
+			"redis://127.0.0.1:%d/0" % port)
+		rows = []
+		try:
+			for n in (1, 10, 50):
+				row = self.attempt("redis, %d connections" % n, self.redis_row,
+					port, mapmux, address, n)
+				if row:
+					rows.append(row)
+		finally:
+			mapmux.stop()
+			server.stop()
+		print_table("Redis table against redis-benchmark -t get, one worker", ("",
+			"redis-benchmark/s", "mapmux/s", "ratio", "p99 us"), rows)
+
+	def redis_row(self, port, mapmux, address, n):
+		rounds = []
+		for _ in range(self.rounds):
+			requests = int(self.seconds * 40000) + 1
+			done = subprocess.run(["redis-benchmark", "-p", str(port), "-t", "get",
+				"-c", str(n), "-n", str(requests), "-q"],
+				capture_output=True, text=True, timeout=120)
+			found = re.search(r"GET: ([0-9.]+) requests per second", done.stdout)
+			if not found:
+				raise NotRun("redis-benchmark: %s%s" % (done.stdout, done.stderr))
+			rounds.append((float(found.group(1)), self.load(mapmux, "socketmap",
+				address, "--connections", str(n))))
+		ratios = [load["rate"] / plain for plain, load in rounds]
+		self.judge_ratio("redis, %d connections: rate to redis-benchmark's" % n, ratios, 0.40)
+		return ("%d connections" % n, "%.0f" % statistics.median(r[0] for r in rounds),
+			"%.0f" % statistics.median(r[1]["rate"] for r in rounds), spread(ratios),
+			"%.0f" % statistics.median(r[1]["p99_us"] for r in rounds))
+
 	def run_churn(self):
 		def judge(name, rounds):
 			self.judge_ratio("churn, %s: rate to the floor's" % name,
@@ -675,7 +718,7 @@ http {
 		print("  kernel    %s %s" % (platform.system(), platform.release()))
 		print("  compiler  %s" % output_of(["cc", "--version"]))
 		libraries = ["%s %s" % (name, output_of(["pkg-config", "--modversion", name]))
-			for name in ("libcurl", "libevent_core", "libcjson", "yaml-0.1")]
+			for name in ("libcurl", "libevent_core", "libcjson", "yaml-0.1", "hiredis")]
 		print("  libraries %s" % ", ".join(libraries))
 		print("  peers     %s; %s" % (output_of(["nginx", "-v"]), output_of(["wrk", "-v"])))
 		here = os.path.dirname(os.path.abspath(__file__))

@@ -27,12 +27,15 @@ from harness.dovecot import BASE, Dovecot
 from harness.mapmux import BAD, binary, mapmux
 from harness.nginx import Nginx
 from harness.postfix import Postfix, write_settled
+from harness.redis import Redis
 from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "url", "static", "memory", "chain",
-                                              "lua"))]
-PLACES = ("/run/mapmux", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "url", "static", "memory", "redis",
+                                                     "chain", "lua"))]
+# These need servers that only their own tests have: test_dns_mx, test_userli.
+ELSEWHERE = {"docs/dns-mx.md", "docs/userli.md"}
+PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
 ENVIRONMENT = {"MAPMUX_PASSWORD": "secret", "MAPMUX_TOKEN": "secret"}
 MAIL_UID = 5000     # of the mail users in the pages
@@ -113,6 +116,9 @@ class Page:
             path = self.root + place
             os.makedirs(os.path.dirname(path) if place.endswith(".socket") else path, exist_ok=True)
         os.chown(self.root + "/srv/vmail", MAIL_UID, MAIL_UID)
+        if ":6379" in self.text:
+            redis = Redis(case, "secret", path=self.root + "/run/redis/redis-server.sock")
+            self.ports[":6379"] = redis.port
         self.postmap_dir = os.path.join(self.root, "postmap")
         os.mkdir(self.postmap_dir)
         write_settled(os.path.join(self.postmap_dir, "main.cf"), "compatibility_level = 3.6\n")
@@ -374,6 +380,9 @@ class Pages(Case):
     def test_memory(self):
         self.page("docs/memory.md")
 
+    def test_redis(self):
+        self.page("docs/redis.md")
+
     def test_chain(self):
         self.page("docs/chain.md")
 
@@ -383,7 +392,7 @@ class Pages(Case):
     def test_all_pages_are_run(self):
         """A new page must be added here, or have nothing to run."""
         listed = {"README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))}
-        for name in sorted(listed - set(PAGES)):
+        for name in sorted(listed - set(PAGES) - ELSEWHERE):
             found = [language for language, _, _ in blocks((ROOT / name).read_text(encoding="utf-8"))]
             bad = [language for language in found if hasattr(Page, "run_" + re.sub(r"[^a-z0-9]", "_", language))
                    and language not in ("console",)]
@@ -417,7 +426,7 @@ class Settings(Case):
 
     def test_tables_of_settings(self):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
-        for topic in ("url", "static", "memory", "chain", "socketmap", "dict"):
+        for topic in ("url", "static", "memory", "redis", "chain", "socketmap", "dict"):
             page = (ROOT / f"docs/{topic}.md").read_text(encoding="utf-8").replace("VERSION", version)
             listed = re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)

@@ -1,11 +1,16 @@
 """What a hostile review found: clients, backends and neighbours at their worst."""
 
+import os
+import signal
 import socket
+import stat
+import subprocess
 import threading
 import unittest
 
-from harness import Case, Mapmux, Socketmap, free_port, serve, url
-from harness.mapmux import place
+from harness import Backend, Case, Mapmux, Reply, Socketmap, free_port, serve, tempdir, url, wait_until
+from harness.base import answers
+from harness.mapmux import binary, place
 from harness.wire import netstring
 
 
@@ -32,6 +37,44 @@ class Clients(Case):
                 if ends:
                     client.half_close()
                 self.assertEqual({client.reply() for _ in range(200)}, {("OK", "x" * 20000)})
+
+    def test_a_log_that_nobody_reads_blocks_nobody(self):
+        """A full pipe, or the journal's full socket, behind stderr: lines are lost, answers are not."""
+        def sockets():
+            return [end.detach() for end in socket.socketpair()]
+
+        for name, make in (("pipe", os.pipe), ("socket", sockets)):
+            with self.subTest(name):
+                path, (reader, writer) = tempdir(self) + "/s", make()
+                self.addCleanup(os.close, reader)
+                daemon = subprocess.Popen([binary(), "--listen", f"socketmap:unix:{path}", "--name",
+                                           "t", "--type", "static", "--param", "k=v"], stderr=writer)
+                self.addCleanup(daemon.wait)
+                self.addCleanup(daemon.kill)
+                wait_until(lambda: answers(path), "the daemon answers")
+                filler = (os.dup(writer) if name == "socket" else
+                          os.open(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK))
+                os.close(writer)
+                fill(filler)
+                with Socketmap(path) as client:
+                    self.assertEqual(client.ask("nobody", "k")[0], "PERM")     # and a line of the log
+                    self.assertEqual(client.ask("t", "k"), ("OK", "v"))
+                daemon.terminate()
+                self.assertEqual(daemon.wait(20), 0)
+                os.close(filler)
+
+
+def fill(descriptor):
+    """Writes to a pipe or socket until it takes no more, and leaves other descriptors of it alone."""
+    try:
+        while True:
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                with socket.socket(fileno=os.dup(descriptor)) as end:
+                    end.send(b"x" * 512, socket.MSG_DONTWAIT)
+            else:
+                os.write(descriptor, b"x" * 512)
+    except BlockingIOError:
+        pass
 
 
 class RawBackend:
@@ -121,6 +164,34 @@ class Backends(Case):
                 got = [client.change(n, step).letter for n, step in enumerate((
                     ("set", "shared/k", "v"), ("unset", "shared/k"), ("inc", "shared/k", 1)))]
                 self.assertEqual("".join(got), letters)
+
+
+class Successors(Case):
+    """A daemon that still drains, and the next one on its socket."""
+
+    def test_the_successors_socket_stays(self):
+        """Its file may get the inode number that the old one's had: the old daemon removed it."""
+        gate = threading.Event()
+        backend = Backend(self, lambda _: Reply(b'"v"', gate=gate))
+        path, busy = tempdir(self) + "/s", f"127.0.0.1:{free_port()}"
+        old = Mapmux(self, "--listen", f"socketmap:unix:{path}", "--listen", f"socketmap:{busy}",
+                     "--name", "u", "--type", "url", "--param", backend.url + "/{}")
+        with Socketmap(place(busy)) as client:
+            client.request("u", "key")
+            backend.wait_for(1)
+            number = os.stat(path).st_ino
+            old.kill(signal.SIGTERM)
+            wait_until(lambda: not answers(path), "the door is closed")
+            for _ in range(100):        # most file systems give the number away again soon
+                os.unlink(path)
+                with socket.socket(socket.AF_UNIX) as successor:
+                    successor.bind(path)
+                if os.stat(path).st_ino == number:
+                    break
+            gate.set()
+            self.assertEqual(client.reply(), ("OK", "v"))
+        self.assertEqual(old.ended(), 0)
+        self.assertTrue(os.path.exists(path))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The redis table against a real redis-server: dict and socketmap, by doveadm, postmap and Dovecot."""
+"""The redis table against a real redis-server, by doveadm, postmap and Dovecot's mail processes."""
 
 import os
 import re
@@ -7,9 +7,9 @@ import time
 import unittest
 import urllib.parse
 
-from harness import Case, Dict, Socketmap, free_port, run, serve, tempdir
+from harness import Case, free_port, run, serve, tempdir
 from harness.dovecot import Doveadm, Dovecot
-from harness.mapmux import Mapmux, binary, document
+from harness.mapmux import binary, document
 from harness.postfix import Postmap
 from harness.redis import PASSWORD, Redis, Script
 from test_doveadm import FAILED, FOUND, NOT_FOUND, DictCase
@@ -337,9 +337,11 @@ class Failures(Case):
                 self.assertEqual(writer.finish(commit).letter, "W")
                 self.assertEqual(reader.finish(lookup).letter, "F")
                 self.assertLess(time.monotonic() - began, 3)
-            began = time.monotonic()
-            self.assertEqual(self.commit(mux).letter, "F", "nothing goes out without a greeting")
-            self.assertLess(time.monotonic() - began, 3)
+            for _ in range(5):
+                began = time.monotonic()
+                self.assertEqual(self.commit(mux).letter, "F", "nothing goes out without a greeting")
+                self.assertLess(time.monotonic() - began, 1.9)
+                time.sleep(0.4)
             with mux.dict("mem") as other:
                 self.assertEqual(other.lookup("shared/k").letter, "N")
         finally:
@@ -517,33 +519,6 @@ class Metadata(MemoryMetadata):
         self.assertEqual(self.get(client, "INBOX", "/private/comment"), {"/private/comment": b"kept"})
         keys = self.redis.do("KEYS", "*")
         self.assertTrue(keys and all(key.startswith(b"metadata/priv/alice/") for key in keys), keys)
-
-
-class Document(Case):
-    """The configuration of docs/redis.md, with places of this test."""
-
-    def test_it_runs(self):
-        page = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "redis.md")
-        with open(page, encoding="utf-8") as file:
-            config = re.search(r"```yaml\n(.*?)```", file.read(), re.S).group(1)
-        redis, where = Redis(self), tempdir(self)
-        secret = os.path.join(where, "password")
-        with open(secret, "w", encoding="utf-8") as file:
-            file.write(PASSWORD + "\n")
-        port = free_port()
-        for old, new in (("/run/mapmux", where), ("/etc/mapmux/redis-password", secret),
-                         ("127.0.0.1:6379", f"127.0.0.1:{redis.port}"), ("/run/redis/redis-server.sock", redis.path),
-                         ("127.0.0.1:10001", f"127.0.0.1:{port}"), ("group: postfix", "group: root"),
-                         ("group: dovecot", "group: root"), ("group: mail", "group: root")):
-            config = config.replace(old, new)
-        Mapmux(self, config=config)
-        redis.do("SET", "alias/a@example.test", "b@example.test")
-        with Socketmap(os.path.join(where, "socketmap")) as client:
-            self.assertEqual(client.ask("alias", "a@example.test"), ("OK", "b@example.test"))
-        with Dict(os.path.join(where, "dict"), "metadata") as client:
-            self.assertEqual(client.change(1, ("set", "priv/x", "1"), user="alice").letter, "O")
-            self.assertEqual(client.lookup("priv/x", "alice").value, "1")
-            self.assertEqual(client.lookup("priv/x", "bob").letter, "N")
 
 
 del MemoryMetadata, DictCase     # not to be run again as tests of this file

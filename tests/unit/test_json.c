@@ -97,6 +97,7 @@ static void test_kinds(void **state)
 		{"[\"a\",[\"b\"]]", "!", "[\"a\",[\"b\"]]"},
 		{"[{}]", "!", "[{}]"},
 		{"{}", "!", "{}"},
+		{"[ \"x\\\\\" , \"\\\"b c\" ]", "x\\,\"b c", "[\"x\\\\\",\"\\\"b c\"]"},
 		{"{ \"b\" : [ 1.50 , null ] , \"a\" : \" x y \" }", "!",
 			"{\"b\":[1.50,null],\"a\":\" x y \"}"},
 	};
@@ -136,27 +137,64 @@ static void test_numbers(void **state)
 		{"0.10", "0.1"},
 		{"-0.0", "0"},
 		{"10.010", "10.01"},
-		{"0.000001", "0.000001"},
-		{"0.0000001", "1e-7"},
+		{"0.0001", "0.0001"},
+		{"0.000001", "1e-06"},
+		{"0.1e1", "1"},
 		{"1e2", "100"},
 		{"1E+2", "100"},
 		{"12e-1", "1.2"},
 		{"1200e-2", "12"},
 		{"1.5e3", "1500"},
-		{"1e20", "100000000000000000000"},
-		{"1e21", "1e21"},
-		{"-1.25e300", "-1.25e300"},
-		{"1e-400", "1e-400"},
+		{"1e15", "1000000000000000"},
+		{"9007199254740991.0", "9007199254740991"},
+		{"-9007199254740991.0", "-9007199254740991"},
+		{"9007199254740992.0", "!"},
+		{"9007199254740993.5", "!"},
+		{"-1e16", "!"},
+		{"1e400", "!"},
+		{"1e99999999999999999999", "!"},
 		{"0e999999999", "0"},
-		{"1e99999999999999999999", "1e99999999999999999999"},
-		{"0.30000000000000000000000000000004", "0.30000000000000000000000000000004"},
-		{"9007199254740993.5", "9007199254740993.5"},
+		{"1.25e-300", "1.25e-300"},
+		{"0.30000000000000004", "0.30000000000000004"},
+		{"0.30000000000000000000000000000004", "0.3"},
+		{"123456789.123456789", "123456789.12345679"},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
 		check_value(table[i][0], FORM_TEXT, ",", "", table[i][1]);
 		check_value(table[i][0], FORM_JSON, ",", "", table[i][1]);
 	}
+}
+
+/* Never the neighbour of the number that was written. */
+static void test_large_numbers(void **state)
+{
+	(void)state;
+	check_value("[9007199254740991,-9007199254740991]", FORM_TEXT, ",", "",
+		"9007199254740991,-9007199254740991");
+	check_value("[1,9007199254740993]", FORM_TEXT, ",", "", "!");
+	check_value("[1, 9007199254740993]", FORM_JSON, ",", "", "[1,9007199254740993]");
+	check_value("{\"a\":9007199254740993}", FORM_TEXT, ",", "/a", "!");
+	check_value("{\"a\":9007199254740993}", FORM_JSON, ",", "/a", "!");
+	check_value("{\"a\":{\"b\":[-9007199254740993]}}", FORM_JSON, ",", "/a", "!");
+	check_value("{\"a\":9007199254740993,\"b\":1}", FORM_TEXT, ",", "/b", "1");
+	check_value("{\"a\":[9007199254740991,0.30000000000000004,1e15,-0,1.50]}", FORM_JSON, ",",
+		"/a", "[9007199254740991,0.30000000000000004,1000000000000000,0,1.5]");
+	struct result is = value_of(STR("[1e300]"), FORM_TEXT, ",", "");
+	assert_non_null(strstr(is.text, "2^53"));
+}
+
+/* What would end a string too early is found wherever it stands, and nothing else is taken for it. */
+static void test_nul(void **state)
+{
+	(void)state;
+	check_value("\"a\\\\u0000b\"", FORM_TEXT, ",", "", "a\\u0000b");
+	check_value("\"\\\\\\u0000\"", FORM_TEXT, ",", "", "!");
+	check_value("{\"a\":\"x\",\"b\\u0000\":1}", FORM_TEXT, ",", "/a", "!");
+	check_value("{\"a\":\"x\",\"b\\u0000\":1}", FORM_JSON, ",", "/a", "!");
+	check_value("{\"b\\u0000\" : 1}", FORM_JSON, ",", "", "{\"b\\u0000\":1}");
+	assert_true(json_valid(STR("\"\\u0000\"")));
+	assert_non_null(strstr(value_of(STR("[\"\\u0000\"]"), FORM_TEXT, ",", "").text, "NUL"));
 }
 
 static void test_garbage(void **state)
@@ -167,8 +205,11 @@ static void test_garbage(void **state)
 		"nul", "nullx", "truefalse", "NaN", "Infinity", "+1", "01", "-", "1.", ".5", "1e",
 		"1e+", "0x10", "1 2", "\"a\" \"b\"", "\"a\"x", "[", "[1", "[1,", "[1,]", "[,1]",
 		"[1 2]", "]", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,}", "{a:1}", "{1:1}",
-		"{\"a\" 1}", "{\"a\":1 \"b\":2}", "\xef\xbb\xbf\"a\"", "[1}", "{\"a\":1]",
-		"// c\n1", "\"a\" // c"};
+		"{\"a\" 1}", "{\"a\":1 \"b\":2}", "[01]", "[-01]", "[-.5]", "[1.]", "[1.e5]", "[-]",
+		"[1 2]", "[1 -2]", "[1 .5]", "[1e 5]", "[- 1]", "[tru e]", "[true false]", "[\x01]",
+		"[1\x0b]", "[\"\\uzzzz\"]", "[\"\\u 000\"]", "[-true]", "[1true]", "\"\\ud800\"",
+		"[inf]", "[nan]", "/**/1", "\"a\\", "\"\\u", "\"\\u0000", "\xef\xbb\xbf\"a\"",
+		"[1}", "{\"a\":1]", "// c\n1", "\"a\" // c"};
 	(void)state;
 	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
 		check_value(table[i], FORM_TEXT, ",", "", "!");
@@ -181,12 +222,14 @@ static void test_garbage(void **state)
 
 static void test_depth(void **state)
 {
-	char text[401];
+	static const size_t depths[] = {1, 2, 128, 1000, 1001, 100000};
+	static char text[200000];
 	(void)state;
-	for (size_t depth = 1; depth <= 200; depth++) {
+	for (size_t i = 0; i < sizeof(depths) / sizeof(*depths); i++) {
+		size_t depth = depths[i];
 		memset(text, '[', depth);
 		memset(text + depth, ']', depth);
-		assert_int_equal(json_valid((struct str){text, depth * 2}), depth <= 128);
+		assert_int_equal(json_valid((struct str){text, depth * 2}), depth <= 1000);
 		assert_false(json_valid((struct str){text, depth * 2 - 1}));
 	}
 }
@@ -224,6 +267,8 @@ static void test_pointers(void **state)
 	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
 		check_value(document, FORM_TEXT, ",", table[i][0], table[i][1]);
 	check_value("[]", FORM_TEXT, ",", "/0", NULL);
+	check_value("[1]", FORM_TEXT, ",", "/99999999999", NULL);
+	check_value("{\"A\":1}", FORM_TEXT, ",", "/a", NULL);
 	check_value("\"text\"", FORM_TEXT, ",", "/a", "!");
 	check_value(document, FORM_JSON, ",", "/a/1", "{\"b/c\":\"y\"}");
 	assert_true(json_pointer_valid(STR("")));
@@ -283,6 +328,9 @@ static void test_rows(void **state)
 	check_rows("{\"data\":{\"a\":1}}", "/data", "rows a=1");
 	check_rows("[\"a\"]", "/data", "names a=");
 	check_rows("{\"a\":1}", "/data", "!");
+	check_rows("{\"data\":null}", "/data", "!");
+	check_rows("{\"a\":9007199254740993}", "", "!");
+	check_rows("{\"a\":[9007199254740993]}", "", "!");
 }
 
 /* ---- writing ---- */
@@ -336,6 +384,8 @@ int main(void)
 		cmocka_unit_test(test_kinds),
 		cmocka_unit_test(test_reasons),
 		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_large_numbers),
+		cmocka_unit_test(test_nul),
 		cmocka_unit_test(test_garbage),
 		cmocka_unit_test(test_depth),
 		cmocka_unit_test(test_pointers),

@@ -33,10 +33,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
+	log_open(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, LOG_TO_STDERR); /* while stderr is the file */
 	dup2(saved_stderr, STDERR_FILENO);
 	close(saved_stderr);
 	fclose(sink);
-	log_open(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, LOG_TO_STDERR);
 	return 0;
 }
 

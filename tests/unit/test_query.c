@@ -396,6 +396,90 @@ static void copies_are_deep(void **state)
 	arena_clear(&mem);
 }
 
+/* Time passes, and the worker looks at the deadlines. */
+static void pass_ms(struct stand *stand, uint64_t ms)
+{
+	stand_now += ms;
+	turn_enter(&stand->turn);
+	for (size_t i = 0; i < stand->set.n; i++)
+		query_expire(&stand->set.tables[i]);
+	turn_leave(&stand->turn);
+	stand_run(stand);
+}
+
+/* As TEMP, once, and whoever was working on it is told. */
+static void a_deadline_ends_the_query(void **state)
+{
+	struct stand *stand = *state;
+	struct asked *asked = ask_start(stand, "late", lookup_of("key"));
+	pass_ms(stand, 9999);
+	assert_int_equal(asked->dones, 0);
+	pass_ms(stand, 1);
+	assert_int_equal(asked->dones, 1);
+	assert_int_equal(asked->query.answer.status, ST_TEMP);
+	assert_false(asked->query.answer.uncertain);
+	assert_int_equal(late_of(stand, "late")->cancelled, 1);
+	assert_int_equal(stand->turn.running, 0);
+	ask_free(asked);
+}
+
+static void a_deadline_leaves_a_change_uncertain(void **state)
+{
+	struct stand *stand = *state;
+	const struct change change = {.kind = CH_UNSET, .key = STR("key")};
+	struct asked *asked = ask_start(stand, "late",
+		(struct question){.op = OP_CHANGE, .nchanges = 1, .changes = &change});
+	pass_ms(stand, 10000);
+	assert_int_equal(asked->query.answer.status, ST_TEMP);
+	assert_true(asked->query.answer.uncertain);
+	ask_free(asked);
+}
+
+/* A member's own timeout counts when it is the shorter one, and is an error to the chain. */
+static void a_member_has_a_deadline_of_its_own(void **state)
+{
+	struct stand *stand = *state;
+	stand->confs[stand_table(stand, "late")->conf->index].options.timeout = 1000;
+	struct asked *asked = ask_start(stand, "chain", lookup_of("key"));
+	query_notfound(late_take(stand, "other"));
+	stand_run(stand);
+	pass_ms(stand, 1000);
+	assert_int_equal(asked->dones, 1);
+	assert_int_equal(asked->query.answer.status, ST_TEMP);
+	assert_int_equal(late_of(stand, "late")->cancelled, 1);
+	ask_free(asked);
+}
+
+/* And does not count for the member behind it. */
+static void a_members_deadline_ends_with_it(void **state)
+{
+	struct stand *stand = *state;
+	stand->confs[stand_table(stand, "other")->conf->index].options.timeout = 1000;
+	struct asked *asked = ask_start(stand, "chain", lookup_of("key"));
+	pass_ms(stand, 900);
+	query_notfound(late_take(stand, "other"));
+	stand_run(stand);
+	pass_ms(stand, 200);
+	assert_int_equal(asked->dones, 0);
+	query_ok(late_take(stand, "late"), STR("value"));
+	stand_run(stand);
+	assert_int_equal(asked->query.answer.status, ST_OK);
+	ask_free(asked);
+}
+
+/* And the chain's counts when it is the shorter one. */
+static void a_chain_ends_its_member(void **state)
+{
+	struct stand *stand = *state;
+	stand->confs[stand_table(stand, "outer")->conf->index].options.timeout = 1000;
+	struct asked *asked = ask_start(stand, "outer", lookup_of("key"));
+	pass_ms(stand, 1000);
+	assert_int_equal(asked->dones, 1);
+	assert_int_equal(asked->query.answer.status, ST_TEMP);
+	assert_int_equal(stand->turn.running, 0);
+	ask_free(asked);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -417,6 +501,11 @@ int main(void)
 		TEST(what_is_not_offered_is_refused),
 		cmocka_unit_test(an_empty_value_means_what_is_configured),
 		TEST(results_are_counted),
+		TEST(a_deadline_ends_the_query),
+		TEST(a_deadline_leaves_a_change_uncertain),
+		TEST(a_member_has_a_deadline_of_its_own),
+		TEST(a_members_deadline_ends_with_it),
+		TEST(a_chain_ends_its_member),
 		cmocka_unit_test(copies_are_deep),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

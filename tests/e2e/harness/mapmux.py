@@ -105,7 +105,8 @@ class Mapmux(Daemon):
         """Waits until it has ended by itself or by an earlier signal; its exit code."""
         code = self.process.wait(timeout)
         self.stopped = True
-        assert not BAD.search(self.log()), self.log()
+        self.final = self.log()
+        assert not BAD.search(self.final), self.final
         return code
 
     def memory(self):

@@ -47,9 +47,9 @@ class Client:
 class Redis:
     """On a unix socket and on a port, with a password; it keeps its data when it is started again."""
 
-    def __init__(self, case, password=PASSWORD, settings=()):
+    def __init__(self, case, password=PASSWORD, path=None):
         self.dir, self.port, self.password = tempdir(case), free_port(), password
-        self.path, self.settings = os.path.join(self.dir, "redis.sock"), settings
+        self.path = path or os.path.join(self.dir, "redis.sock")
         self.daemon = None
         self.start()
         on_cleanup(case, self.stop)
@@ -60,7 +60,7 @@ class Redis:
                 "--appendonly", "yes", "--appendfsync", "always"]
         if self.password:
             argv += ["--requirepass", self.password]
-        self.daemon = Daemon([*argv, *self.settings], os.path.join(self.dir, "log"))
+        self.daemon = Daemon(argv, os.path.join(self.dir, "log"))
         self.daemon.wait_ready(lambda: answers(self.path) and self.serves())
 
     def serves(self):

@@ -1,0 +1,189 @@
+/* The url table: iterations, of names (a lookup for each) or of names and values. */
+#include "url.h"
+
+#include <stdlib.h>
+
+struct iteration {
+	struct url_ask list; /* for the names; first, so that query->work points to it */
+	struct pair *rows;
+	bool *found;
+	size_t nrows, next, nfound, bytes;
+	unsigned running;
+	struct url_ask *lookups; /* PARALLEL of them */
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return str_cmp(((const struct pair *)a)->name, ((const struct pair *)b)->name);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	return str_cmp(((const struct pair *)a)->value, ((const struct pair *)b)->value);
+}
+
+static void finish_rows(struct query *query, struct pair *rows, size_t n)
+{
+	const struct question *question = query->ask;
+	if (n > 1 && (question->flags & ITER_SORT_KEY))
+		qsort(rows, n, sizeof(*rows), by_name);
+	else if (n > 1 && (question->flags & ITER_SORT_VALUE))
+		qsort(rows, n, sizeof(*rows), by_value);
+	if (question->max_rows > 0 && n > question->max_rows)
+		n = (size_t)question->max_rows;
+	if (n == 0) {
+		query_notfound(query);
+		return;
+	}
+	query_finish(query, &(struct answer){.status = ST_OK, .nrows = n, .rows = rows});
+}
+
+static void finish_iteration(struct iteration *iteration)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < iteration->next; i++)
+		if (iteration->found[i])
+			iteration->rows[n++] = iteration->rows[i];
+	finish_rows(iteration->list.query, iteration->rows, n);
+}
+
+/* How many rows are needed at all; by value, all have to be seen first. */
+static size_t wanted_rows(const struct iteration *iteration)
+{
+	const struct question *question = iteration->list.query->ask;
+	if (question->max_rows == 0 || question->max_rows > iteration->nrows ||
+		(question->flags & ITER_SORT_VALUE))
+		return iteration->nrows;
+	return (size_t)question->max_rows;
+}
+
+/* Starts lookups with the asks that are free. */
+static void look_up_rows(struct iteration *iteration)
+{
+	size_t wanted = wanted_rows(iteration);
+	for (unsigned i = 0; i < PARALLEL; i++) {
+		struct url_ask *ask = &iteration->lookups[i];
+		while (!ask->fetch.pool && iteration->next < iteration->nrows &&
+			iteration->nfound + iteration->running < wanted) {
+			ask->row = iteration->next++;
+			ask->key = iteration->rows[ask->row].name;
+			if (url_ask_start(ask))
+				iteration->running++;
+			else
+				url_refuse(ask);
+		}
+	}
+	if (iteration->running == 0)
+		finish_iteration(iteration);
+}
+
+static void on_row(struct url_ask *ask)
+{
+	struct iteration *iteration = ask->query->work;
+	struct str value;
+	const char *why;
+	iteration->running--;
+	enum status status = url_read_value(ask, &value, &why);
+	iteration->bytes += ask->fetch.body.len;
+	if (iteration->bytes > MAX_ROWS) {
+		status = ST_TEMP;
+		why = "the values of the iteration are too large together";
+	}
+	if (status == ST_TEMP || status == ST_PERM) {
+		for (unsigned i = 0; i < PARALLEL; i++)
+			http_cancel(&iteration->lookups[i].fetch);
+		url_finish(ask->query, ST_TEMP, value, why);
+		return;
+	}
+	if (status == ST_OK) {
+		iteration->rows[ask->row].value = value;
+		iteration->found[ask->row] = true;
+		iteration->nfound++;
+	}
+	look_up_rows(iteration);
+}
+
+static void start_rows(struct iteration *iteration)
+{
+	struct query *query = iteration->list.query;
+	iteration->found = arena_alloc(query->mem, iteration->nrows + 1);
+	iteration->lookups = arena_alloc(query->mem, PARALLEL * sizeof(*iteration->lookups));
+	struct url_ask **tail = &iteration->list.next;
+	for (unsigned i = 0; i < PARALLEL; i++) {
+		url_ask_init(&iteration->lookups[i], query, on_row);
+		*tail = &iteration->lookups[i];
+		tail = &iteration->lookups[i].next;
+	}
+	if (query->ask->flags & ITER_SORT_KEY)
+		qsort(iteration->rows, iteration->nrows, sizeof(*iteration->rows), by_name);
+	look_up_rows(iteration);
+}
+
+/* Names are made whole; unless it is recursive, those of deeper levels are left out. */
+static void name_rows(struct iteration *iteration)
+{
+	const struct question *question = iteration->list.query->ask;
+	size_t n = 0;
+	for (size_t i = 0; i < iteration->nrows; i++) {
+		struct pair row = iteration->rows[i];
+		if (!(question->flags & ITER_RECURSE) && str_has(row.name, '/'))
+			continue;
+		row.name = arena_printf(iteration->list.query->mem, "%.*s%.*s",
+			(int)question->key.len, question->key.ptr, (int)row.name.len, row.name.ptr);
+		iteration->rows[n++] = row;
+	}
+	iteration->nrows = n;
+}
+
+static void on_list(struct url_ask *ask)
+{
+	struct iteration *iteration = (struct iteration *)(void *)ask;
+	struct query *query = ask->query;
+	struct json_rules rules = url_rules(query);
+	const char *why;
+	bool only_names;
+	enum status status = url_judge(ask, &why);
+	if (status == ST_NOTFOUND) {
+		finish_rows(query, NULL, 0);
+		return;
+	}
+	if (status == ST_OK && !json_rows(ask->fetch.body, &rules, query->mem, &iteration->rows,
+				       &iteration->nrows, &only_names, &why)) {
+		why = arena_printf(query->mem, "%s: %s", url_origin_of(ask), why).ptr;
+		status = ST_TEMP;
+	}
+	if (status != ST_OK) {
+		url_finish(query, status, STR(""), why);
+		return;
+	}
+	name_rows(iteration);
+	if (only_names && !(query->ask->flags & ITER_NO_VALUE))
+		start_rows(iteration);
+	else
+		finish_rows(query, iteration->rows, iteration->nrows);
+}
+
+/* An iteration over one key itself. */
+static void on_exact(struct url_ask *ask)
+{
+	struct query *query = ask->query;
+	struct pair *row = arena_alloc(query->mem, sizeof(*row));
+	const char *why;
+	enum status status = url_read_value(ask, &row->value, &why);
+	row->name = ask->key;
+	if (status == ST_OK || status == ST_NOTFOUND)
+		finish_rows(query, row, status == ST_OK);
+	else
+		url_finish(query, status, STR(""), why);
+}
+
+void url_start_iterate(struct query *query)
+{
+	struct iteration *iteration = arena_alloc(query->mem, sizeof(*iteration));
+	bool exact = query->ask->flags & ITER_EXACT_KEY;
+	url_ask_init(&iteration->list, query, exact ? on_exact : on_list);
+	iteration->list.is_prefix = !exact;
+	query->work = &iteration->list;
+	if (!url_ask_start(&iteration->list))
+		url_refuse_query(&iteration->list);
+}

@@ -1,0 +1,201 @@
+/* The dict codec's replies: letters, escapes and ids. */
+#include "front_dict.h"
+
+#include <assert.h>
+
+enum { MAX_REASON = 200 }; /* bytes: it becomes part of one line in Dovecot's log */
+
+/* The letter behind the escape byte; 0: the byte stands for itself. NUL never comes so far. */
+static char escape_code(char c, bool escape_cr)
+{
+	switch (c) {
+	case '\1':
+		return '1';
+	case '\t':
+		return 't';
+	case '\n':
+		return 'n';
+	case '\r':
+		return escape_cr ? 'r' : '\0';
+	default:
+		return '\0';
+	}
+}
+
+/* `lead` stands for the escape byte: itself, or its own escape in what is escaped twice. */
+static void add_escaped(struct buf *out, struct str s, struct str lead, bool escape_cr)
+{
+	size_t done = 0;
+	for (size_t i = 0; i < s.len; i++) {
+		char code = escape_code(s.ptr[i], escape_cr);
+		if (code == '\0')
+			continue;
+		buf_add(out, (struct str){s.ptr + done, i - done});
+		buf_add(out, lead);
+		buf_add_char(out, code);
+		done = i + 1;
+	}
+	if (done < s.len)
+		buf_add(out, str_skip(s, done));
+}
+
+static void add_text(const struct dict_session *session, struct buf *out, struct str s)
+{
+	add_escaped(out, s, STR("\1"), session->escape_cr);
+}
+
+/* For people: up to a NUL, which no reply may hold, and not too long; UTF-8 is not cut within a
+ * character. */
+static void add_reason(const struct dict_session *session, struct buf *out, struct str why)
+{
+	size_t n = why.len > 0 ? strnlen(why.ptr, why.len) : 0;
+	if (n > MAX_REASON) {
+		n = MAX_REASON;
+		while (n > 0 && ((unsigned char)why.ptr[n] & 0xc0) == 0x80)
+			n--;
+	}
+	add_text(session, out, n > 0 ? (struct str){why.ptr, n} : STR("failed"));
+}
+
+/* Ids are 32 bits and never 0 on the wire. */
+static void add_id(struct buf *out, uint64_t number)
+{
+	buf_add_u64(out, (number - 1) % UINT32_MAX + 1);
+}
+
+/* Begins a line of the reply to `command`. Ids are announced in the order of the commands. */
+static void add_start(
+	struct dict_session *session, const struct dict_command *command, struct buf *out)
+{
+	if (!session->async)
+		return;
+	while (session->announced < command->number) {
+		buf_add_char(out, '*');
+		add_id(out, ++session->announced);
+		buf_add_char(out, '\n');
+	}
+	buf_add_char(out, '+');
+	add_id(out, command->number);
+	buf_add_char(out, '\t');
+}
+
+static bool is_failure(const struct answer *answer)
+{
+	return answer->status != ST_OK && answer->status != ST_NOTFOUND;
+}
+
+/* Each value is escaped, joined by TAB, and the whole is escaped again: one field of the line. */
+static void add_values(struct buf *out, const struct answer *answer)
+{
+	const struct str escaped_escape = STR("\0011");
+	for (size_t i = 0; i < answer->nrows; i++) {
+		if (i > 0)
+			buf_add(out, STR("\1t"));
+		add_escaped(out, answer->rows[i].value, escaped_escape, true);
+	}
+}
+
+static void reply_lookup(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, struct buf *out)
+{
+	add_start(session, command, out);
+	if (is_failure(answer)) {
+		buf_add_char(out, 'F');
+		add_reason(session, out, answer->why);
+	} else if (answer->status == ST_NOTFOUND) {
+		buf_add_char(out, 'N');
+	} else if (answer->nrows == 1 || !session->many) {
+		assert(answer->rows); /* answer_obstacle() saw to it */
+		buf_add_char(out, 'O');
+		add_text(session, out, answer->rows[0].value);
+	} else {
+		buf_add_char(out, 'M');
+		add_values(out, answer);
+	}
+	buf_add_char(out, '\n');
+}
+
+/* An iteration of nothing is just its end: a reply of `N` would end Dovecot 2.3. */
+static void reply_iterate(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, struct buf *out)
+{
+	for (size_t i = 0; answer->status == ST_OK && i < answer->nrows; i++) {
+		add_start(session, command, out);
+		buf_add_char(out, 'O');
+		buf_add(out, command->scope == SCOPE_PRIV ? STR("priv/") : STR("shared/"));
+		add_text(session, out, answer->rows[i].name);
+		buf_add_char(out, '\t');
+		if (!(command->flags & ITER_NO_VALUE))
+			add_text(session, out, answer->rows[i].value);
+		buf_add_char(out, '\n');
+	}
+	add_start(session, command, out);
+	if (is_failure(answer)) {
+		buf_add_char(out, 'F');
+		add_reason(session, out, answer->why);
+	}
+	buf_add_char(out, '\n');
+}
+
+static void reply_commit(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, struct buf *out)
+{
+	add_start(session, command, out);
+	if (command->kind == COMMIT_ASYNC)
+		buf_add_char(out, 'A');
+	if (is_failure(answer))
+		buf_add_char(out, answer->uncertain ? 'W' : 'F');
+	else
+		buf_add_char(out, answer->status == ST_OK ? 'O' : 'N');
+	buf_add_u64(out, command->transaction);
+	if (is_failure(answer)) {
+		buf_add_char(out, '\t');
+		add_reason(session, out, answer->why);
+	}
+	buf_add_char(out, '\n');
+}
+
+/* NUL has no place in Dovecot's strings. Minor 0 cannot escape a CR, which is lost before an LF. */
+static bool can_carry(const struct dict_session *session, struct str value)
+{
+	if (str_has(value, '\0'))
+		return false;
+	return session->escape_cr || value.len == 0 || value.ptr[value.len - 1] != '\r';
+}
+
+/* What makes an answer unfit for the client, or NULL. Several of these would end a Dovecot 2.3
+ * process: a found lookup of nothing, a row outside of the path that was asked for. */
+static const char *answer_obstacle(const struct dict_session *session,
+	const struct dict_command *command, const struct answer *answer)
+{
+	struct str path = {command->path, command->path_len};
+	if (answer->status != ST_OK || command->kind == COMMIT || command->kind == COMMIT_ASYNC)
+		return NULL;
+	if (command->kind == LOOKUP && answer->nrows == 0)
+		return "found, but without a value";
+	for (size_t i = 0; i < answer->nrows; i++) {
+		const struct pair *row = &answer->rows[i];
+		if (!can_carry(session, row->value))
+			return "value contains a byte that dict cannot carry";
+		if (command->kind == ITERATE && str_has(row->name, '\0'))
+			return "name contains a NUL byte";
+		if (command->kind == ITERATE && !str_starts(row->name, path))
+			return "name outside of the path asked for";
+	}
+	return NULL;
+}
+
+void dict_reply(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, struct buf *out)
+{
+	const char *obstacle = answer_obstacle(session, command, answer);
+	struct answer failure = {.status = ST_TEMP, .why = str_of(obstacle)};
+	if (obstacle)
+		answer = &failure;
+	if (command->kind == LOOKUP)
+		reply_lookup(session, command, answer, out);
+	else if (command->kind == ITERATE)
+		reply_iterate(session, command, answer, out);
+	else
+		reply_commit(session, command, answer, out);
+}

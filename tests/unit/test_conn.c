@@ -1,0 +1,140 @@
+/* Connections of one group on a socket pair, in a worker whose loop the test turns by hand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <event2/event.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "conn.h"
+
+static uint64_t now_ms = 1000;
+
+static uint64_t fixed_clock(void)
+{
+	return now_ms;
+}
+
+/* A worker without tables, and a socketmap listener's group in it. */
+struct stand {
+	struct worker *worker;
+	struct conn_group group;
+	struct listen_conf conf;
+	int64_t max_request; /* all of socketmap's settings */
+};
+
+static void stand_open(struct stand *stand, int64_t idle_timeout)
+{
+	static const struct config config = {.threads = 1};
+	struct error error;
+	*stand = (struct stand){.max_request = 100000};
+	stand->conf = (struct listen_conf){
+		.codec = codec_find(STR("socketmap")),
+		.options = {.idle_timeout = idle_timeout},
+		.conf = &stand->max_request,
+	};
+	stand->worker = worker_new(&config, &error);
+	assert_non_null(stand->worker);
+	worker_turn(stand->worker)->clock = fixed_clock;
+	conn_group_open(&stand->group, stand->worker, &stand->conf);
+	stand->group.name = "test";
+}
+
+static void stand_close(struct stand *stand)
+{
+	conn_group_close(&stand->group);
+	worker_free(stand->worker);
+}
+
+/* The client's end of a new connection. */
+static int stand_connect(struct stand *stand)
+{
+	int ends[2];
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+	turn_enter(worker_turn(stand->worker));
+	worker_count(stand->worker, 1);
+	conn_new(&stand->group, ends[0]);
+	turn_leave(worker_turn(stand->worker));
+	return ends[1];
+}
+
+/* Until nothing happens any more but time. */
+static void stand_run(struct stand *stand)
+{
+	for (int i = 0; i < 10; i++)
+		event_base_loop(worker_base(stand->worker), EVLOOP_NONBLOCK);
+}
+
+static void let_pass(struct stand *stand, uint64_t ms)
+{
+	now_ms += ms;
+	event_active(stand->group.idle, EV_TIMEOUT, 1);
+	stand_run(stand);
+}
+
+/* A connection that was on its way between two workers when the drain began. */
+static void test_late_for_the_drain(void **state)
+{
+	struct stand stand;
+	char byte;
+	(void)state;
+	stand_open(&stand, 0);
+	turn_enter(worker_turn(stand.worker));
+	conn_group_drain(&stand.group);
+	turn_leave(worker_turn(stand.worker));
+	int client = stand_connect(&stand);
+	stand_run(&stand);
+	assert_int_equal(read(client, &byte, 1), 0);
+	assert_int_equal(stand.group.open, 0);
+	assert_int_equal(worker_load(stand.worker), 0);
+	close(client);
+	stand_close(&stand);
+}
+
+/* Asks until no more is taken: tables that do not exist are refused at once. */
+static void ask_without_reading(struct stand *stand, int client)
+{
+	int idle = 0;
+	while (idle < 3) {
+		idle = write(client, "3:t k,", 6) == 6 ? 0 : idle + 1;
+		if (idle > 0)
+			stand_run(stand);
+	}
+}
+
+static void read_some(int client)
+{
+	static char bytes[1 << 20];
+	assert_true(read(client, bytes, sizeof(bytes)) > 0);
+}
+
+static void test_idle_reader(void **state)
+{
+	struct stand stand;
+	(void)state;
+	stand_open(&stand, 1000);
+	int client = stand_connect(&stand);
+	ask_without_reading(&stand, client);
+	let_pass(&stand, 900); /* he reads, if slowly: he stays */
+	read_some(client);
+	stand_run(&stand);
+	let_pass(&stand, 900);
+	assert_int_equal(stand.group.open, 1);
+	let_pass(&stand, 1100); /* he does not: he goes, with all that waits for him */
+	assert_int_equal(stand.group.open, 0);
+	close(client);
+	stand_close(&stand);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_late_for_the_drain),
+		cmocka_unit_test(test_idle_reader),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
