@@ -383,6 +383,9 @@ class Pages(Case):
     def test_redis(self):
         self.page("docs/redis.md")
 
+    def test_lua(self):
+        self.page("docs/lua.md")
+
     def test_chain(self):
         self.page("docs/chain.md")
 
@@ -426,7 +429,8 @@ class Settings(Case):
 
     def test_tables_of_settings(self):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
-        for topic in ("url", "static", "memory", "redis", "chain", "socketmap", "dict"):
+        for topic in ("url", "static", "memory", "redis", "chain", "lua", "socketmap",
+                      "dict"):
             page = (ROOT / f"docs/{topic}.md").read_text(encoding="utf-8").replace("VERSION", version)
             listed = re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)

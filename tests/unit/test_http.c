@@ -193,6 +193,44 @@ static void test_replies(void **state)
 	assert_int_equal(fixture->web->nlog, 102);
 }
 
+/* Headers of one request are not those of the next, and go before the pool's of their name. */
+static void test_own_headers(void **state)
+{
+	static const char *const pool[] = {"X-One: pool", "X-Two: pool", NULL};
+	static const char *const own[] = {"x-one: own", "Content-Type: text/x", "X-Empty;", NULL};
+	struct fixture *fixture = *state;
+	fixture->options.headers = pool;
+	start_web(fixture, answer_simple);
+	open_pool(fixture);
+	struct counted first = get(fixture, "/a");
+	assert_int_equal(first.fetch.head.len, 0);
+	struct counted second = prepare(fixture, "GET");
+	second.fetch.headers = own;
+	second.fetch.want_head = true;
+	fetch(&second, "/b");
+	assert_body(&second, 200, "\"value\"");
+	assert_true(str_eq(
+		second.fetch.head, STR("Content-Type: application/json\r\nContent-Length: 7\r\n")));
+	struct counted third = prepare(fixture, "POST");
+	third.fetch.headers = own;
+	third.fetch.content_type = "application/json";
+	third.fetch.send = STR("{}");
+	fetch(&third, "/c");
+	struct counted fourth = get(fixture, "/d");
+	assert_int_equal(fourth.fetch.head.len, 0);
+	const char *a = fixture->web->log[0], *b = fixture->web->log[1], *c = fixture->web->log[2],
+		   *d = fixture->web->log[3];
+	assert_non_null(strstr(a, "\r\nX-One: pool\r\nX-Two: pool\r\n"));
+	assert_null(strstr(b, "X-One: pool"));
+	assert_non_null(
+		strstr(b, "\r\nX-Two: pool\r\nx-one: own\r\nContent-Type: text/x\r\nX-Empty:\r\n"));
+	assert_non_null(strstr(c, "\r\nContent-Type: text/x\r\n"));
+	assert_null(strstr(c, "application/json"));
+	assert_null(strstr(c, "Expect"));
+	assert_string_equal(strchr(d, '\r'), strchr(a, '\r'));
+	assert_int_equal(fixture->web->connections, 1);
+}
+
 static void test_request(void **state)
 {
 	static const char *const headers[] = {"X-One: 1", "Accept: a/b", NULL};
@@ -502,6 +540,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(test_replies),
+		TEST(test_own_headers),
 		TEST(test_request),
 		TEST(test_methods),
 		TEST(test_unreachable),

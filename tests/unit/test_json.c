@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "buf.h"
 #include "json.h"
 
 #define ASSERT_TEXT(is, want)                                                                      \
@@ -351,6 +352,31 @@ static void test_quote(void **state)
 	arena_clear(&mem);
 }
 
+static void test_parts(void **state)
+{
+	struct arena mem = {0};
+	struct buf joined = {.max = 1000};
+	struct str rest, part, text;
+	(void)state;
+	assert_true(json_tighten(
+		STR(" { \"a\\u00fc\" : [ 1, -2.5e3 , true ], \"\" : null } "), &mem, &rest));
+	while (json_part(&rest, &part)) {
+		buf_add(&joined, part);
+		buf_add_char(&joined, ' ');
+	}
+	ASSERT_TEXT(buf_str(&joined), "{ \"a\\u00fc\" [ 1 -2.5e3 true ] \"\" null } ");
+	buf_free(&joined);
+	assert_true(json_text(STR("\"plain\""), &mem, &text));
+	ASSERT_TEXT(text, "plain");
+	assert_true(json_text(STR("\"a\\u00fc\\n\\\"\""), &mem, &text));
+	ASSERT_TEXT(text, "a\u00fc\n\"");
+	assert_false(json_text(STR("\"a\\u0000b\""), &mem, &text));
+	assert_false(json_tighten(STR("[1"), &mem, &rest));
+	assert_false(json_tighten(STR("[01]"), &mem, &rest));
+	assert_false(json_tighten(STR(""), &mem, &rest));
+	arena_clear(&mem);
+}
+
 static void test_object(void **state)
 {
 	const struct pair pairs[] = {{STR("a"), STR("1")}, {STR("b\n"), STR("x\"\xff")}};
@@ -391,6 +417,7 @@ int main(void)
 		cmocka_unit_test(test_pointers),
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_quote),
+		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_object),
 		cmocka_unit_test(test_round_trip),
 	};

@@ -1,0 +1,170 @@
+/* Tests of timer.c: order, clearing at any time, timers set and cleared by those that fire. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <event2/event.h>
+#include <stdlib.h>
+
+#include "timer.h"
+
+enum { MANY = 500 };
+
+/* The loop's time passes by itself; the turn's clock is the test's. */
+static uint64_t now_ms;
+
+static uint64_t test_clock(void)
+{
+	return now_ms;
+}
+
+static void wake(struct turn *turn)
+{
+	(void)turn;
+}
+
+struct fixture {
+	struct event_base *base;
+	struct turn turn;
+	struct timers *timers;
+};
+
+struct counted {
+	struct timer timer;
+	struct fixture *fixture;
+	unsigned fired;
+	uint64_t at_ms;
+	struct counted *victim; /* cleared when this one fires */
+};
+
+static int set_up(void **state)
+{
+	static struct fixture fixture;
+	now_ms = 1000;
+	fixture = (struct fixture){.base = event_base_new()};
+	turn_init(&fixture.turn, wake);
+	fixture.turn.clock = test_clock;
+	fixture.turn.now_ms = now_ms;
+	fixture.timers = timers_new(fixture.base, &fixture.turn);
+	*state = &fixture;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *fixture = *state;
+	timers_free(fixture->timers);
+	event_base_free(fixture->base);
+	return 0;
+}
+
+static void on_fired(struct timer *timer)
+{
+	struct counted *counted = (struct counted *)(void *)timer;
+	assert_true(counted->fixture->turn.entered);
+	assert_null(timer->timers);
+	assert_true(timer->due_ms <= now_ms);
+	counted->fired++;
+	counted->at_ms = now_ms;
+	if (counted->victim)
+		timer_clear(&counted->victim->timer);
+}
+
+static void set(struct fixture *fixture, struct counted *counted, uint64_t due_ms)
+{
+	counted->fixture = fixture;
+	timer_set(fixture->timers, &counted->timer, due_ms, on_fired);
+}
+
+/* Lets so much time pass, a millisecond of the loop for each of ours. */
+static void pass(struct fixture *fixture, unsigned ms)
+{
+	for (; ms > 0; ms--) {
+		struct timeval one = {0, 1000};
+		now_ms++;
+		event_base_loopexit(fixture->base, &one);
+		event_base_dispatch(fixture->base);
+	}
+}
+
+static void each_fires_once_and_in_order(void **state)
+{
+	struct fixture *fixture = *state;
+	struct counted first = {0}, second = {0}, past = {0};
+	set(fixture, &second, now_ms + 20);
+	set(fixture, &first, now_ms + 5);
+	set(fixture, &past, now_ms - 5);
+	assert_int_equal(past.fired, 0); /* not at once */
+	pass(fixture, 10);
+	assert_int_equal(past.fired, 1);
+	assert_int_equal(first.fired, 1);
+	assert_int_equal(second.fired, 0);
+	pass(fixture, 40);
+	assert_int_equal(first.fired + second.fired + past.fired, 3);
+}
+
+static void cleared_ones_do_not_fire(void **state)
+{
+	struct fixture *fixture = *state;
+	struct counted a = {0}, b = {0};
+	timer_clear(&a.timer);
+	set(fixture, &a, now_ms + 5);
+	set(fixture, &b, now_ms + 5);
+	timer_clear(&a.timer);
+	timer_clear(&a.timer);
+	pass(fixture, 20);
+	assert_int_equal(a.fired, 0);
+	assert_int_equal(b.fired, 1);
+	set(fixture, &a, now_ms + 5);
+	pass(fixture, 20);
+	assert_int_equal(a.fired, 1);
+}
+
+/* Two are due together: the first clears the second. */
+static void one_that_fires_may_clear_another(void **state)
+{
+	struct fixture *fixture = *state;
+	struct counted victim = {0}, killer = {.victim = &victim};
+	set(fixture, &killer, now_ms + 1);
+	set(fixture, &victim, now_ms + 2);
+	now_ms += 5;
+	pass(fixture, 20);
+	assert_int_equal(killer.fired, 1);
+	assert_int_equal(victim.fired, 0);
+}
+
+static void many_in_any_order(void **state)
+{
+	struct fixture *fixture = *state;
+	struct counted *all = calloc(MANY, sizeof(*all));
+	unsigned seed = 1, cleared = 0;
+	uint64_t start = now_ms;
+	assert_non_null(all);
+	for (unsigned i = 0; i < MANY; i++) {
+		seed = seed * 1103515245 + 12345;
+		set(fixture, &all[i], start + seed / 65536 % 50);
+	}
+	for (unsigned i = 0; i < MANY; i += 3, cleared++)
+		timer_clear(&all[i].timer);
+	pass(fixture, 200);
+	for (unsigned i = 0; i < MANY; i++) {
+		assert_int_equal(all[i].fired, i % 3 != 0);
+		assert_true(i % 3 == 0 || all[i].at_ms >= all[i].timer.due_ms);
+	}
+	free(all);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(each_fires_once_and_in_order),
+		TEST(cleared_ones_do_not_fire),
+		TEST(one_that_fires_may_clear_another),
+		TEST(many_in_any_order),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
