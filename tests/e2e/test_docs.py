@@ -409,8 +409,6 @@ class Pages(Case):
                 if target.startswith("http"):
                     continue
                 path, _, anchor = target.partition("#")
-                if path == "docs/performance.md":       # written with the benchmark's figures
-                    continue
                 file = (ROOT / name).parent / path if path else ROOT / name
                 with self.subTest(page=name, link=target):
                     self.assertTrue(file.exists())
