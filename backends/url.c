@@ -79,8 +79,8 @@ static enum status read_action(const struct url_ask *ask, struct str *action, co
 
 static void on_action(struct url_ask *ask)
 {
-	struct str action;
-	const char *why;
+	struct str action = STR("");
+	const char *why = NULL;
 	enum status status = read_action(ask, &action, &why);
 	url_finish(ask->query, status, action, why);
 }
