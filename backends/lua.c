@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "http_settings.h"
 #include "json.h"
 #include "list.h"
 #include "lua_parts.h"
@@ -92,46 +93,8 @@ static const struct setting settings[] = {
 		.min = 1,
 		.max = 1 << 30,
 		.help = "the longest HTTP answer"},
-	{.name = "ca_file",
-		.kind = SET_STR,
-		AT(ca_file),
-		.fallback = "",
-		.help = "PEM file of the authorities to trust instead of the system's"},
-	{.name = "client_cert",
-		.kind = SET_STR,
-		AT(client_cert),
-		.fallback = "",
-		.help = "PEM file of our certificate"},
-	{.name = "client_key",
-		.kind = SET_STR,
-		AT(client_key),
-		.fallback = "",
-		.help = "PEM file of its key, unless client_cert holds it"},
-	{.name = "tls_verify",
-		.kind = SET_BOOL,
-		AT(tls_verify),
-		.fallback = "yes",
-		.help = "whether the server's certificate is verified"},
-	{.name = "http2",
-		.kind = SET_BOOL,
-		AT(http2),
-		.fallback = "no",
-		.help = "HTTP/2: negotiated with https, presumed with http"},
-	{.name = "unix_socket",
-		.kind = SET_STR,
-		AT(unix_socket),
-		.fallback = "",
-		.help = "connect to this path; the URL's host is only a name then"},
-	{.name = "proxy",
-		.kind = SET_STR,
-		AT(proxy),
-		.fallback = "",
-		.help = "URL of a proxy; none is taken from the environment"},
-	{.name = "follow_redirects",
-		.kind = SET_BOOL,
-		AT(follow_redirects),
-		.fallback = "no",
-		.help = "follow redirects to the same scheme, host and port"},
+	HTTP_SETTINGS,
+	HTTP_URL_SETTINGS,
 	{.name = NULL},
 };
 

@@ -1,6 +1,7 @@
 /* The userli backend: each endpoint of userli's API as a table. */
 #include <stdlib.h>
 
+#include "http_settings.h"
 #include "domain.h"
 #include "http.h"
 #include "json.h"
@@ -531,21 +532,7 @@ static const struct setting settings[] = {
 		.min = 1,
 		.max = 600000,
 		.help = "for name, connection and TLS"},
-	{.name = "ca_file",
-		.kind = SET_STR,
-		AT(ca_file),
-		.fallback = "",
-		.help = "PEM file of the authorities to trust instead of the system's"},
-	{.name = "tls_verify",
-		.kind = SET_BOOL,
-		AT(tls_verify),
-		.fallback = "yes",
-		.help = "whether the server's certificate is verified"},
-	{.name = "unix_socket",
-		.kind = SET_STR,
-		AT(unix_socket),
-		.fallback = "",
-		.help = "connect to this path; the URL's host is only a name then"},
+	HTTP_SETTINGS,
 	{.name = "max_connections",
 		.kind = SET_INT,
 		AT(max_connections),
