@@ -14,11 +14,13 @@
 
 #include "query.h"
 #include "table.h"
+#include "timer.h"
 
 enum { STAND_TABLES = 8 };
 
 struct stand {
 	struct turn turn;
+	struct timers timers;
 	bool woken;
 	struct arena mem;
 	struct table_conf confs[STAND_TABLES];
@@ -39,12 +41,19 @@ static inline void stand_wake(struct turn *turn)
 	((struct stand *)(void *)((char *)turn - offsetof(struct stand, turn)))->woken = true;
 }
 
+static inline void stand_arm(struct timers *timers, uint64_t in_ms)
+{
+	(void)timers; /* stand_pass() looks at every millisecond */
+	(void)in_ms;
+}
+
 static inline void stand_init(struct stand *stand)
 {
 	*stand = (struct stand){0};
 	turn_init(&stand->turn, stand_wake);
 	stand->turn.clock = stand_clock;
 	stand->turn.now_ms = stand_now;
+	timers_init(&stand->timers, &stand->turn, stand_arm);
 }
 
 static inline const struct table_conf *stand_conf(struct stand *stand, struct str name)
@@ -120,6 +129,7 @@ static inline void stand_open(struct stand *stand)
 static inline void stand_close(struct stand *stand)
 {
 	table_set_close(&stand->set);
+	timers_free(&stand->timers);
 	while (stand->n > 0) {
 		struct table_conf *conf = &stand->confs[--stand->n];
 		if (conf->backend->drop)
@@ -136,6 +146,20 @@ static inline void stand_run(struct stand *stand)
 		turn_enter(&stand->turn);
 		turn_leave(&stand->turn);
 	} while (stand->woken);
+}
+
+/* So many milliseconds, with all that timers and deadlines bring. */
+static inline void stand_pass(struct stand *stand, unsigned ms)
+{
+	for (; ms > 0; ms--) {
+		stand_now++;
+		turn_enter(&stand->turn);
+		timers_run(&stand->timers);
+		for (size_t i = 0; i < stand->set.n; i++)
+			query_expire(&stand->set.tables[i]);
+		turn_leave(&stand->turn);
+		stand_run(stand);
+	}
 }
 
 static inline struct table *stand_table(struct stand *stand, const char *name)
