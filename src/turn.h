@@ -28,7 +28,7 @@ struct turn {
 		struct turn *); /* asks the loop for a turn soon; never calls turn_leave() itself */
 	unsigned running;       /* query.c's: queries not yet answered */
 	void (*tick)(struct turn
-			*); /* asks for query_expire() before long, while queries run; or NULL */
+			*);    /* asks for query_expire() before long, while queries run; or NULL */
 	struct timers *timers; /* on its clock: timer.h */
 	bool entered, woken, ticking;
 };

@@ -95,29 +95,50 @@ static inline void put_option(
 		fail_msg("%s: %s", key, stand->error.text);
 }
 
+static inline bool stand_add_with(struct stand *stand, const char *name, struct table_conf *inner,
+	const struct backend *backend, va_list ap)
+{
+	struct table_conf *conf = &stand->confs[stand->n];
+	*conf = (struct table_conf){.name = name,
+		.backend = backend,
+		.ops = inner ? inner->ops : backend->ops,
+		.index = (unsigned)stand->n,
+		.inner = inner,
+		.where = "test"};
+	conf->conf = arena_alloc(&stand->mem, backend->conf_size);
+	setting_fill(table_settings, &conf->options, &stand->mem);
+	setting_fill(backend->settings, conf->conf, &stand->mem);
+	for (const char *key; (key = va_arg(ap, const char *));)
+		put_option(stand, conf, key, va_arg(ap, const char *));
+	if (backend->check && !backend->check(conf, &stand->error))
+		return false;
+	if (inner)
+		inner->hidden = true;
+	stand->n++;
+	return true;
+}
+
 /* A table of that type; keys and values alternate, NULL ends them. False when check() refuses it,
  * with stand->error; then it does not count. */
 static inline bool stand_add(
 	struct stand *stand, const char *name, const struct backend *backend, ...)
 {
-	struct table_conf *conf = &stand->confs[stand->n];
-	*conf = (struct table_conf){.name = name,
-		.backend = backend,
-		.ops = backend->ops,
-		.index = (unsigned)stand->n,
-		.where = "test"};
-	conf->conf = arena_alloc(&stand->mem, backend->conf_size);
-	setting_fill(table_settings, &conf->options, &stand->mem);
-	setting_fill(backend->settings, conf->conf, &stand->mem);
 	va_list ap;
 	va_start(ap, backend);
-	for (const char *key; (key = va_arg(ap, const char *));)
-		put_option(stand, conf, key, va_arg(ap, const char *));
+	bool good = stand_add_with(stand, name, NULL, backend, ap);
 	va_end(ap);
-	if (backend->check && !backend->check(conf, &stand->error))
-		return false;
-	stand->n++;
-	return true;
+	return good;
+}
+
+/* The same for a composite around the table that was added last, which it hides. */
+static inline bool stand_wrap(struct stand *stand, const struct backend *backend, ...)
+{
+	struct table_conf *inner = &stand->confs[stand->n - 1];
+	va_list ap;
+	va_start(ap, backend);
+	bool good = stand_add_with(stand, inner->name, inner, backend, ap);
+	va_end(ap);
+	return good;
 }
 
 static inline void stand_open(struct stand *stand)
