@@ -219,7 +219,8 @@ int control_run(const struct config *config)
 	if (opened) {
 		log_info("mapmux " MAPMUX_VERSION
 			 " is ready: %zu listeners, %zu tables, %zu workers",
-			daemon.nlisteners, worker_tables(daemon.workers[0])->nnames, daemon.nworkers);
+			daemon.nlisteners, worker_tables(daemon.workers[0])->nnames,
+			daemon.nworkers);
 		notify("READY=1");
 		trim_memory();
 		serve(&daemon, &signals);
