@@ -153,6 +153,24 @@ static void ask_next(struct walk *walk)
 	query_start(&walk->child, table_inner(parent->table), &walk->ask, on_child);
 }
 
+/* The asker of an iteration knows its rows by the prefix as he wrote it. */
+static void restore_prefix(const struct walk *walk, struct answer *answer)
+{
+	struct str asked = walk->parent->ask->key, folded = walk->ask.key;
+	struct arena *mem = walk->parent->mem;
+	if (answer->status != ST_OK || str_eq(asked, folded))
+		return;
+	struct pair *rows = arena_alloc(mem, answer->nrows * sizeof(*rows));
+	for (size_t i = 0; i < answer->nrows; i++) {
+		rows[i] = answer->rows[i];
+		if (!str_starts(rows[i].name, folded))
+			continue;
+		rows[i].name = arena_str(mem, rows[i].name);
+		memcpy((char *)rows[i].name.ptr, asked.ptr, asked.len); /* folding keeps lengths */
+	}
+	answer->rows = rows;
+}
+
 /* Only "not found" leads on: behind an error there might have been an answer. */
 static void on_child(struct query *child)
 {
@@ -163,6 +181,8 @@ static void on_child(struct query *child)
 		return;
 	}
 	answer_rest_on(&child->answer, &walk->basis);
+	if (child->ask->op == OP_ITERATE)
+		restore_prefix(walk, &child->answer);
 	query_finish(walk->parent, &child->answer);
 }
 

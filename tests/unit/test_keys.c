@@ -261,9 +261,14 @@ static void other_operations_are_only_folded(void **state)
 	ask_free(asked);
 
 	asked = ask_start(stand, "t", (struct question){.op = OP_ITERATE, .key = STR("A+B@C/")});
-	query_notfound(take(stand, "a+b@c/"));
+	static const struct pair rows[] = {{{"a+b@c/Dd", 8}, {"1", 1}}, {{"odd", 3}, {"2", 1}}};
+	query_finish(
+		take(stand, "a+b@c/"), &(struct answer){.status = ST_OK, .nrows = 2, .rows = rows});
 	stand_run(stand);
 	assert_int_equal(asked->dones, 1);
+	assert_str(asked->query.answer.rows[0].name, "A+B@C/Dd"); /* as the asker knows it */
+	assert_str(asked->query.answer.rows[0].value, "1");
+	assert_str(asked->query.answer.rows[1].name, "odd");
 	ask_free(asked);
 	end(stand);
 }
