@@ -17,7 +17,7 @@ LEVELS = [
     ["setting", "turn", "timer", "question", "table", "query", "codec"],
     ["address", "domain", "json", "template", "config_parts", "config"],
     ["http", "resolver", "names", "redis", "worker", "fronts"],
-    ["conn", "backends"],
+    ["dialog", "conn", "backends"],
     ["listener", "control", "client"],
     ["main"],
 ]
@@ -81,7 +81,7 @@ def check_layers(complain):
                 complain(path, f"includes {header}.h, which stands above it")
             elif mine == "fronts" and rank(theirs)[0] > 1:
                 complain(path, f"a codec includes {header}.h: levels 0 and 1 only")
-            elif mine == "backends" and theirs == "conn":
+            elif mine == "backends" and theirs in ("conn", "dialog"):
                 complain(path, "a backend knows no connections")
 
 
