@@ -16,13 +16,13 @@ LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
     ["setting", "turn", "timer", "question", "table", "query", "codec"],
     ["address", "domain", "json", "template", "config_parts", "config"],
-    ["http", "resolver", "names", "redis", "worker", "fronts"],
+    ["http", "resolver", "names", "redis", "poller", "worker", "fronts"],
     ["dialog", "conn", "backends"],
     ["listener", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "resolver", "names", "redis", "worker", "conn", "listener"},
+    "event2": {"http", "resolver", "names", "redis", "poller", "worker", "conn", "listener"},
     "curl": {"http"},
     "ares": {"resolver"},
     "idn2": {"domain"},
