@@ -30,7 +30,6 @@ struct guard_state {
 	struct breaker breaker;
 	struct breaker_rules rules;
 	uint64_t dice; /* never 0 */
-	struct guard_stats stats;
 };
 
 /* One question; lives in the asker's arena. */
@@ -40,7 +39,6 @@ struct guarded {
 	struct timer timer; /* of the next try */
 	unsigned tries;
 	enum breaker_pass pass;
-	bool at_once; /* this try was answered at once: nobody was asked, and nothing is learnt */
 };
 
 #define AT(member) .offset = offsetof(struct guard_conf, member)
@@ -91,9 +89,8 @@ static unsigned retries_of(const struct table_conf *guard)
 static bool wanted(const struct table_conf *inner, const void *conf_of_table)
 {
 	const struct guard_conf *conf = conf_of_table;
-	bool retried = inner->backend->can_break && conf->retries != 0;
-	if (inner->options.side_effects && conf->retries < 0)
-		retried = false;
+	bool retried =
+		inner->backend->can_break && conf->retries != 0 && !inner->options.side_effects;
 	return inner->backend->cancel && (retried || conf->max_inflight > 0 || conf->failures > 0);
 }
 
@@ -135,22 +132,17 @@ static void close_table(struct table *table)
 
 /* ---- counting ---- */
 
-const struct guard_stats *guard_stats(const struct table *table)
-{
-	const struct guard_state *state = table->state;
-	return table->conf->backend == &backend_guard ? &state->stats : NULL;
-}
+static const char *const counters[] = {[GUARD_REFUSED] = "refused",
+	[GUARD_SHUNNED] = "shunned",
+	[GUARD_RETRIES] = "retries",
+	[GUARD_OPENED] = "breaker opened",
+	[GUARD_OPEN] = "breaker open",
+	NULL};
 
 uint64_t guard_inflight(const struct table_conf *table)
 {
 	const struct guard_shared *shared = table->shared;
 	return atomic_load_explicit(&shared->inflight, memory_order_relaxed);
-}
-
-static void count(_Atomic uint64_t *counter)
-{
-	uint64_t n = atomic_load_explicit(counter, memory_order_relaxed);
-	atomic_store_explicit(counter, n + 1, memory_order_relaxed);
 }
 
 /* One more in flight; false when that is one too many. */
@@ -179,33 +171,31 @@ static void leave(const struct table *table)
 
 static void failed(const struct guarded *guarded, struct str why)
 {
-	const struct table *table = guarded->parent->table;
+	struct table *table = guarded->parent->table;
 	struct guard_state *state = table->state;
 	if (state->rules.failures == 0)
 		return;
 	if (!breaker_failed(&state->breaker, &state->rules, guarded->pass, table->turn->now_ms))
 		return;
-	count(&state->stats.opened);
-	atomic_store_explicit(&state->stats.open, true, memory_order_relaxed);
+	table_count(table, GUARD_OPENED);
+	table_set_counter(table, GUARD_OPEN, 1);
 	log_warn("table %s: breaker open: failed %u times in a row, the last time: %.*s",
 		table->conf->name, state->rules.failures, (int)why.len, why.len ? why.ptr : "");
 }
 
 static void answered(const struct guarded *guarded)
 {
-	const struct table *table = guarded->parent->table;
+	struct table *table = guarded->parent->table;
 	struct guard_state *state = table->state;
 	if (!breaker_succeeded(&state->breaker))
 		return;
-	atomic_store_explicit(&state->stats.open, false, memory_order_relaxed);
+	table_set_counter(table, GUARD_OPEN, 0);
 	log_info("table %s: breaker closed: it answers again", table->conf->name);
 }
 
 /* What a try tells of the table. */
 static void judge(const struct guarded *guarded)
 {
-	if (guarded->at_once)
-		return;
 	if (guarded->child.answer.status == ST_TEMP)
 		failed(guarded, guarded->child.answer.why);
 	else
@@ -238,7 +228,7 @@ static void on_timer(struct timer *timer);
 static bool retry(struct guarded *guarded)
 {
 	struct query *parent = guarded->parent;
-	const struct table *table = parent->table;
+	struct table *table = parent->table;
 	struct guard_state *state = table->state;
 	bool reads = parent->ask->op == OP_LOOKUP || parent->ask->op == OP_ITERATE;
 	if (!guarded->child.answer.broken || !reads || guarded->tries > retries_of(table->conf) ||
@@ -248,7 +238,7 @@ static bool retry(struct guarded *guarded)
 	uint64_t due = table->turn->now_ms + about / 2 + throw_dice(state) % about;
 	if (due >= parent->deadline)
 		return false;
-	count(&state->stats.retries);
+	table_count(table, GUARD_RETRIES);
 	timer_set(table->turn->timers, &guarded->timer, due, on_timer);
 	return true;
 }
@@ -270,7 +260,7 @@ static void ask(struct guarded *guarded)
 				? breaker_enter(&state->breaker, parent->table->turn->now_ms)
 				: BREAKER_FREE;
 	if (guarded->pass == BREAKER_REFUSED) {
-		count(&state->stats.shunned);
+		table_count(parent->table, GUARD_SHUNNED);
 		finish(guarded, &(struct answer){.status = ST_TEMP,
 					.why = STR("failed repeatedly, not asked for a while")});
 		return;
@@ -278,10 +268,11 @@ static void ask(struct guarded *guarded)
 	guarded->tries++;
 	guarded->child.mem = parent->mem;
 	guarded->child.deadline = parent->deadline;
-	query_start(&guarded->child, table_inner(parent->table), parent->ask, on_child);
-	guarded->at_once = guarded->child.phase == Q_FINISHED;
-	if (guarded->at_once)
-		breaker_left(&state->breaker, guarded->pass);
+	if (!query_begin(&guarded->child, table_inner(parent->table), parent->ask, on_child))
+		return;
+	/* Answered at once: nobody was asked, so nothing is learnt. */
+	breaker_left(&state->breaker, guarded->pass);
+	finish(guarded, &guarded->child.answer);
 }
 
 static void on_timer(struct timer *timer)
@@ -291,9 +282,8 @@ static void on_timer(struct timer *timer)
 
 static void start(struct query *query)
 {
-	struct guard_state *state = query->table->state;
 	if (!enter(query->table)) {
-		count(&state->stats.refused);
+		table_count(query->table, GUARD_REFUSED);
 		query_finish(query, &(struct answer){.status = ST_TEMP,
 					    .why = STR("too many questions in flight")});
 		return;
@@ -329,6 +319,7 @@ const struct backend backend_guard = {
 	.can_expire = true, /* if the table within can */
 	.settings = settings,
 	.conf_size = sizeof(struct guard_conf),
+	.counters = counters,
 	.wanted = wanted,
 	.check = check,
 	.drop = drop,

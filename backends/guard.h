@@ -1,25 +1,18 @@
-/* What a guard counts, for metrics. */
+/* What a guard counts: table_stats.counters of a table of type guard. */
 #ifndef MAPMUX_BACKENDS_GUARD_H
 #define MAPMUX_BACKENDS_GUARD_H
 
-#include <stdatomic.h>
-#include <stdint.h>
-
 #include "table.h"
 
-/* Of one worker; written by its thread, read by any. */
-struct guard_stats {
-	_Atomic uint64_t refused; /* too many in flight */
-	_Atomic uint64_t shunned; /* not asked, because the breaker was open */
-	_Atomic uint64_t retries;
-	_Atomic uint64_t opened; /* how often the breaker did */
-	_Atomic bool open;       /* the breaker is, now */
+enum guard_counter {
+	GUARD_REFUSED, /* too many were in flight */
+	GUARD_SHUNNED, /* not asked, because the breaker was open */
+	GUARD_RETRIES,
+	GUARD_OPENED, /* how often the breaker did */
+	GUARD_OPEN,   /* 1: the breaker is open now */
 };
 
-/* NULL when the table is none of type guard. Lives as long as the table is open. */
-const struct guard_stats *guard_stats(const struct table *table);
-
-/* Questions in flight over all workers; 0 when there is no limit to count them for. */
+/* Questions in flight over all workers; counted only where max_inflight limits them. Any thread. */
 uint64_t guard_inflight(const struct table_conf *table);
 
 #endif

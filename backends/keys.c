@@ -143,16 +143,6 @@ static bool check(struct table_conf *table, struct error *error)
 
 /* ---- questions ---- */
 
-static void on_child(struct query *child);
-
-static void ask_next(struct walk *walk)
-{
-	struct query *parent = walk->parent;
-	walk->ask.key = walk->keys[walk->next++];
-	walk->child.deadline = parent->deadline;
-	query_start(&walk->child, table_inner(parent->table), &walk->ask, on_child);
-}
-
 /* The asker of an iteration knows its rows by the prefix as he wrote it. */
 static void restore_prefix(const struct walk *walk, struct answer *answer)
 {
@@ -172,18 +162,43 @@ static void restore_prefix(const struct walk *walk, struct answer *answer)
 }
 
 /* Only "not found" leads on: behind an error there might have been an answer. */
+static bool goes_on(struct walk *walk)
+{
+	answer_rest_on(&walk->basis, &walk->child.answer);
+	return walk->child.answer.status == ST_NOTFOUND && walk->next < walk->n;
+}
+
+static void finish(struct walk *walk)
+{
+	struct answer *answer = &walk->child.answer;
+	answer_rest_on(answer, &walk->basis);
+	if (walk->ask.op == OP_ITERATE)
+		restore_prefix(walk, answer);
+	query_finish(walk->parent, answer);
+}
+
+static void on_child(struct query *child);
+
+/* From form to form as long as the table answers at once. */
+static void ask_on(struct walk *walk)
+{
+	struct query *parent = walk->parent;
+	do {
+		walk->ask.key = walk->keys[walk->next++];
+		walk->child.deadline = parent->deadline;
+		if (!query_begin(&walk->child, table_inner(parent->table), &walk->ask, on_child))
+			return;
+	} while (goes_on(walk));
+	finish(walk);
+}
+
 static void on_child(struct query *child)
 {
 	struct walk *walk = (struct walk *)(void *)((char *)child - offsetof(struct walk, child));
-	answer_rest_on(&walk->basis, &child->answer);
-	if (child->answer.status == ST_NOTFOUND && walk->next < walk->n) {
-		ask_next(walk);
-		return;
-	}
-	answer_rest_on(&child->answer, &walk->basis);
-	if (child->ask->op == OP_ITERATE)
-		restore_prefix(walk, &child->answer);
-	query_finish(walk->parent, &child->answer);
+	if (goes_on(walk))
+		ask_on(walk);
+	else
+		finish(walk);
 }
 
 static const struct change *lower_changes(const struct question *ask, struct arena *mem)
@@ -220,7 +235,7 @@ static void start(struct query *query)
 	walk->n = n;
 	memcpy(walk->keys, keys, n * sizeof(keys[0]));
 	query->work = walk;
-	ask_next(walk);
+	ask_on(walk);
 }
 
 static void cancel(struct query *query)

@@ -215,6 +215,8 @@ class Check(Case):
         self.assertIn(b"# side_effects: nothing is cached, retried or shared", done.stdout)
         done = run([binary(), *words, "--option", "retries=2"])
         self.assertEqual(done.returncode, 0)
+        self.assertIn(b"retries: has no effect with side_effects: yes", done.stderr)
+        done = run([binary(), *words, "--option", "retries=2", "--option", "max_inflight=5"])
         self.assertIn(b"command line: table t: retries: side_effects switches them off", done.stderr)
 
 
