@@ -37,7 +37,7 @@ struct guarded {
 	struct query child;
 	struct query *parent;
 	struct timer timer; /* of the next try */
-	unsigned tries;
+	unsigned retries;   /* so far */
 	enum breaker_pass pass;
 };
 
@@ -231,13 +231,15 @@ static bool retry(struct guarded *guarded)
 	struct table *table = parent->table;
 	struct guard_state *state = table->state;
 	bool reads = parent->ask->op == OP_LOOKUP || parent->ask->op == OP_ITERATE;
-	if (!guarded->child.answer.broken || !reads || guarded->tries > retries_of(table->conf) ||
+	if (!guarded->child.answer.broken || !reads ||
+		guarded->retries >= retries_of(table->conf) ||
 		(state->rules.failures > 0 && breaker_is_open(&state->breaker)))
 		return false;
-	uint64_t about = (uint64_t)RETRY_MS << (guarded->tries - 1);
+	uint64_t about = (uint64_t)RETRY_MS << guarded->retries;
 	uint64_t due = table->turn->now_ms + about / 2 + throw_dice(state) % about;
 	if (due >= parent->deadline)
 		return false;
+	guarded->retries++;
 	table_count(table, GUARD_RETRIES);
 	timer_set(table->turn->timers, &guarded->timer, due, on_timer);
 	return true;
@@ -265,7 +267,6 @@ static void ask(struct guarded *guarded)
 					.why = STR("failed repeatedly, not asked for a while")});
 		return;
 	}
-	guarded->tries++;
 	guarded->child.mem = parent->mem;
 	guarded->child.deadline = parent->deadline;
 	if (!query_begin(&guarded->child, table_inner(parent->table), parent->ask, on_child))
