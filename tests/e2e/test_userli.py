@@ -313,9 +313,11 @@ class Faults(Base):
             self.found("mailbox", "alice@example.org", "1")
             self.assertEqual(slow.reply()[0], "TEMP")
 
-    def test_logged_with_the_table(self):
+    def test_logged_and_counted_with_the_table(self):
         self.double.fault = lambda request: Reply(HTML)
+        before = self.mux.counts("senders")["temp"]
         self.mux.ask("senders", "alice@example.org")
+        self.assertEqual(self.mux.counts("senders")["temp"], before + 1)
         self.assertRegex(self.mux.log(), r"question failed table=senders op=lookup status=temp")
 
 
