@@ -569,7 +569,7 @@ class Start(Case):
 
     def test_bad_scripts(self):
         self.refused("function lookup()\n  return 1 +\nend\n", "script.lua:3:", "mapmux.yaml:4: param")
-        self.refused(None, "/nonexistent/x.lua", "param")
+        self.refused(None, "/nonexistent/x.lua", "mapmux.yaml:4: param")
         self.refused("\x1bLua", "binary")
 
     def test_scripts_that_fail_to_run(self):
