@@ -127,8 +127,10 @@ static void log_table(const struct daemon *daemon, size_t index)
 			sums[s] += atomic_load_explicit(
 				&worker_tables(daemon->workers[w])->tables[index].stats.results[s],
 				memory_order_relaxed);
-	log_info("table %s: ok %" PRIu64 ", notfound %" PRIu64 ", temp %" PRIu64 ", perm %" PRIu64,
-		daemon->config->tables[index].name, sums[ST_OK], sums[ST_NOTFOUND], sums[ST_TEMP],
+	const struct table_conf *table = &daemon->config->tables[index];
+	log_info("table %s (%s): ok %" PRIu64 ", notfound %" PRIu64 ", temp %" PRIu64
+		 ", perm %" PRIu64,
+		table->name, table->backend->name, sums[ST_OK], sums[ST_NOTFOUND], sums[ST_TEMP],
 		sums[ST_PERM]);
 }
 
@@ -217,7 +219,8 @@ int control_run(const struct config *config)
 	if (opened) {
 		log_info("mapmux " MAPMUX_VERSION
 			 " is ready: %zu listeners, %zu tables, %zu workers",
-			daemon.nlisteners, config->ntables, daemon.nworkers);
+			daemon.nlisteners, worker_tables(daemon.workers[0])->nnames,
+			daemon.nworkers);
 		notify("READY=1");
 		trim_memory();
 		serve(&daemon, &signals);

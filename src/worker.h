@@ -12,7 +12,6 @@ struct config;
 struct event_base;
 struct http;
 struct resolver;
-struct timers;
 struct worker;
 
 /* Before its thread starts: the loop and the tables. NULL with an error when a table does not open. */
@@ -34,7 +33,6 @@ struct turn *worker_turn(struct worker *worker);
 struct table_set *worker_tables(struct worker *worker);
 struct http *worker_http(struct worker *worker);         /* made when the first table asks */
 struct resolver *worker_resolver(struct worker *worker); /* the same; of the system's servers */
-struct timers *worker_timers(struct worker *worker);     /* the same */
 
 /* Memory that belongs to whoever runs, until he returns to the loop. */
 enum { WORKER_SCRATCH = 65536 };

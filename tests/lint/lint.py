@@ -14,15 +14,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
-    ["setting", "turn", "question", "table", "query", "codec"],
+    ["setting", "turn", "timer", "question", "table", "query", "codec"],
     ["address", "domain", "json", "template", "config_parts", "config"],
-    ["http", "timer", "resolver", "names", "redis", "worker", "fronts"],
+    ["http", "resolver", "names", "redis", "worker", "fronts"],
     ["conn", "backends"],
     ["listener", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "timer", "resolver", "names", "redis", "worker", "conn", "listener"},
+    "event2": {"http", "resolver", "names", "redis", "worker", "conn", "listener"},
     "curl": {"http"},
     "ares": {"resolver"},
     "idn2": {"domain"},
