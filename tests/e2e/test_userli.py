@@ -315,9 +315,9 @@ class Faults(Base):
 
     def test_logged_and_counted_with_the_table(self):
         self.double.fault = lambda request: Reply(HTML)
-        before = self.mux.counts("senders")["temp"]
+        before = self.mux.counts("senders", "userli")["temp"]
         self.mux.ask("senders", "alice@example.org")
-        self.assertEqual(self.mux.counts("senders")["temp"], before + 1)
+        self.assertEqual(self.mux.counts("senders", "userli")["temp"], before + 1)
         self.assertRegex(self.mux.log(), r"question failed table=senders op=lookup status=temp")
 
 

@@ -110,9 +110,9 @@ class Mapmux(Daemon):
         assert not BAD.search(self.final), self.final
         return code
 
-    def counts(self, table):
-        """How often the table gave which result, by SIGUSR1: {"ok": 1, "temp": 0, ...}."""
-        line = re.compile(rf"table {re.escape(table)}: (ok \d+.*)")
+    def counts(self, table, kind):
+        """How often the table of that type gave which result, by SIGUSR1: {"ok": 1, "temp": 0, ...}."""
+        line = re.compile(rf"table {re.escape(table)} \({kind}\): (ok \d+.*)")
         before = len(line.findall(self.log()))
         self.kill(signal.SIGUSR1)
         said = wait_until(lambda: line.findall(self.log())[before:], f"the summary of {table}")[0]
