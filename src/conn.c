@@ -128,6 +128,8 @@ static void slot_free(struct slot *slot)
 	conn->inflight--;
 	if (conn->barrier == slot)
 		conn->barrier = NULL;
+	if (slot->query.table)
+		table_set_leave(slot->query.table->set);
 	arena_clear(&slot->mem);
 	if (group->nspare < SPARE_SLOTS) {
 		SLIST_INSERT_HEAD(&group->spare, slot, next_spare);
@@ -218,7 +220,7 @@ static void start(struct slot *slot)
 /* A name that nobody has is not answered from another table: that would be a wrong answer. */
 static struct table *find_table(struct conn *conn, struct str name)
 {
-	struct table_set *tables = worker_tables(conn->group->worker);
+	struct table_set *tables = conn->group->tables;
 	const struct table_conf *otherwise = conn->group->conf->table;
 	if (name.len > 0)
 		return table_set_find(tables, name);
@@ -261,6 +263,7 @@ static void ask(struct conn *conn, const struct message *message)
 	slot->asked_ms = worker_turn(conn->group->worker)->now_ms;
 	question_copy(&slot->ask, &message->ask, &slot->mem);
 	slot->query.table = table;
+	table_set_keep(table->set); /* it may wait for its turn, its answer for those before */
 	if (slot->ask.op == OP_CHANGE)
 		conn->barrier = slot;
 	slot->waiting = conn->barrier == slot && conn->inflight > 1;
@@ -558,15 +561,23 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 	turn_leave(turn);
 }
 
+static void use_conf(struct conn_group *group, const struct listen_conf *conf)
+{
+	group->conf = conf;
+	group->tables = worker_tables(group->worker);
+	table_set_keep(group->tables);
+	group->idle_timeout = conf->options.idle_timeout < 0 ? conf->codec->idle_timeout
+							     : conf->options.idle_timeout;
+}
+
 void conn_group_open(
 	struct conn_group *group, struct worker *worker, const struct listen_conf *conf)
 {
-	*group = (struct conn_group){.worker = worker, .conf = conf};
+	*group = (struct conn_group){.worker = worker};
 	group->spare_out.max = OUT_MAX;
 	TAILQ_INIT(&group->conns);
 	SLIST_INIT(&group->spare);
-	group->idle_timeout = conf->options.idle_timeout < 0 ? conf->codec->idle_timeout
-							     : conf->options.idle_timeout;
+	use_conf(group, conf);
 	group->idle = evtimer_new(worker_base(worker), on_idle, group);
 }
 
@@ -584,6 +595,21 @@ void conn_group_close(struct conn_group *group)
 	}
 	buf_free(&group->spare_out);
 	event_free(group->idle);
+	table_set_leave(group->tables);
+}
+
+void conn_group_reload(struct conn_group *group, const struct listen_conf *conf)
+{
+	struct table_set *old = group->tables;
+	const struct conn *longest = TAILQ_FIRST(&group->conns);
+	use_conf(group, conf);
+	table_set_leave(old);
+	evtimer_del(group->idle);
+	if (group->idle_timeout == 0 || !longest)
+		return;
+	uint64_t due = longest->used_ms + (uint64_t)group->idle_timeout;
+	uint64_t now = worker_turn(group->worker)->now_ms;
+	wait_for_idle(group, due > now ? due - now : 0);
 }
 
 /* The client learns at once that nobody reads on; the end of input then takes its usual way, so

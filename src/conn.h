@@ -17,6 +17,7 @@ struct slot;
 struct conn_group {
 	struct worker *worker;
 	const struct listen_conf *conf;
+	struct table_set *tables; /* of the same configuration */
 	const char *name;         /* protocol and address, for the log */
 	TAILQ_HEAD(, conn) conns; /* the longest idle first */
 	SLIST_HEAD(, slot) spare; /* question slots to use again */
@@ -32,10 +33,14 @@ struct conn_group {
 	struct log_limit complaints;
 };
 
-/* Before the worker runs, and after it. */
+/* On the worker's thread, or while it does not run. */
 void conn_group_open(
 	struct conn_group *group, struct worker *worker, const struct listen_conf *conf);
 void conn_group_close(struct conn_group *group); /* frees the connections that are left */
+
+/* On the worker's thread, in a turn: from now on requests meet these settings and the worker's current
+ * tables. Those under way go on with the tables they have. */
+void conn_group_reload(struct conn_group *group, const struct listen_conf *conf);
 
 /* On the worker's thread, in a turn: takes the connected descriptor, which is non-blocking and
  * close-on-exec, and was counted by worker_count(). */

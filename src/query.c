@@ -23,6 +23,7 @@ static void begin(struct query *query)
 	query->phase = Q_RUNNING;
 	TAILQ_INSERT_TAIL(&table->running, query, link);
 	table->turn->running++;
+	table_set_keep(table->set);
 }
 
 static void end(struct query *query)
@@ -56,13 +57,16 @@ static void cancel_work(struct query *query)
 
 void query_cancel(struct query *query)
 {
+	if (query->phase == Q_IDLE)
+		return;
 	if (query->phase == Q_FINISHED) {
 		turn_drop_job(&query->delivery);
-	} else if (query->phase == Q_RUNNING) {
+	} else {
 		cancel_work(query);
 		end(query);
 	}
 	query->phase = Q_IDLE;
+	table_set_leave(query->table->set);
 }
 
 /* All have the same timeout, so the first to begin is the first to end; one whose asker allows less is
@@ -97,8 +101,10 @@ static void deliver(struct job *job)
 {
 	struct query *query =
 		(struct query *)(void *)((char *)job - offsetof(struct query, delivery));
+	struct table_set *set = query->table->set; /* done() may free or start the query */
 	query->phase = Q_IDLE;
 	query->done(query);
+	table_set_leave(set);
 }
 
 void query_finish(struct query *query, const struct answer *answer)

@@ -14,11 +14,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
-    ["setting", "turn", "question", "table", "query", "codec"],
+    ["setting", "turn", "question", "table", "digest", "query", "codec"],
     ["address", "domain", "json", "template", "config_parts", "config"],
-    ["http", "timer", "resolver", "names", "redis", "worker", "fronts"],
+    ["http", "timer", "resolver", "names", "redis", "worker", "crew", "fronts"],
     ["conn", "backends"],
-    ["listener", "control", "client"],
+    ["listener", "listeners", "daemon", "reload", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {

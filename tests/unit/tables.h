@@ -113,7 +113,8 @@ static inline bool stand_add(
 
 static inline void stand_open(struct stand *stand)
 {
-	if (!table_set_open(&stand->set, stand->confs, stand->n, NULL, &stand->turn, &stand->error))
+	if (!table_set_open(
+		    &stand->set, stand->confs, stand->n, NULL, &stand->turn, NULL, &stand->error))
 		fail_msg("%s", stand->error.text);
 }
 

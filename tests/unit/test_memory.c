@@ -459,7 +459,7 @@ static void workers_share_it(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		stand_init(&rivals[i].stand);
 		if (!table_set_open(&rivals[i].stand.set, stand->confs, stand->n, NULL,
-			    &rivals[i].stand.turn, &rivals[i].stand.error))
+			    &rivals[i].stand.turn, NULL, &rivals[i].stand.error))
 			fail();
 		assert_int_equal(pthread_create(&threads[i], NULL, rival_run, &rivals[i]), 0);
 	}
