@@ -1,4 +1,4 @@
-/* Every backend: one line for each. */
+/* Every backend, and every composite: one line for each. */
 #include "list.h"
 
 const struct backend *const backends[] = {
@@ -10,5 +10,9 @@ const struct backend *const backends[] = {
 	&backend_chain,
 	&backend_dns_mx,
 	&backend_userli,
+	NULL,
+};
+
+const struct backend *const composites[] = {
 	NULL,
 };

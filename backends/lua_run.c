@@ -19,7 +19,7 @@ struct lua_table *run_home(const struct run *run)
 
 struct timers *run_timers(const struct run *run)
 {
-	return worker_timers(run->vm->home->table->worker);
+	return run->vm->home->table->turn->timers;
 }
 
 /* ---- coroutines ---- */

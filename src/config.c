@@ -225,6 +225,8 @@ static bool find_table(struct config *config, struct draft *draft, struct sectio
 	const char *name = listen->options.table;
 	struct choices choices = {.mem = &draft->mem, .wanted = str_of(name)};
 	for (size_t i = 0; i < config->ntables; i++) {
+		if (config->tables[i].hidden)
+			continue;
 		choices_add(&choices, config->tables[i].name);
 		if (strcmp(config->tables[i].name, name) == 0)
 			listen->table = &config->tables[i];

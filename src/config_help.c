@@ -116,6 +116,8 @@ static void help_type(const struct backend *backend)
 	print_settings(backend->settings);
 	puts("\nSettings of every table:");
 	print_settings(table_settings);
+	for (const struct backend *const *composite = composites; *composite; composite++)
+		print_settings((*composite)->settings);
 	print_kinds();
 }
 

@@ -309,14 +309,25 @@ static void print_listener(struct printer *printer, const struct listen_conf *li
 	print_defaults(printer);
 }
 
+static const struct table_conf *core_of(const struct table_conf *table)
+{
+	while (table->inner)
+		table = table->inner;
+	return table;
+}
+
 static void print_table(struct printer *printer, const struct table_conf *table)
 {
-	const struct backend *backend = table->backend;
+	const struct table_conf *core = core_of(table);
+	const struct backend *backend = core->backend;
 	fprintf(printer->out, "  # %s\n", table->where);
 	print_key(printer, "  - name", table->name);
 	print_key(printer, "    type", backend->name);
-	print_settings(printer, backend->settings, table->conf, backend->conf_size);
+	print_settings(printer, backend->settings, core->conf, backend->conf_size);
 	print_settings(printer, table_settings, &table->options, sizeof(table->options));
+	for (size_t i = 0; composites[i]; i++)
+		print_settings(printer, composites[i]->settings, table->composite_confs[i],
+			composites[i]->conf_size);
 	print_defaults(printer);
 }
 
@@ -331,7 +342,8 @@ void config_write(const struct config *config, FILE *out)
 	if (config->ntables > 0)
 		fputs("\ntables:\n", out);
 	for (size_t i = 0; i < config->ntables; i++)
-		print_table(&printer, &config->tables[i]);
+		if (!config->tables[i].hidden)
+			print_table(&printer, &config->tables[i]);
 	arena_clear(&mem);
 }
 

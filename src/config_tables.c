@@ -2,7 +2,6 @@
 #include "config_parts.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "digest.h"
 
@@ -28,10 +27,12 @@ struct node {
 	const struct backend *backend;
 	struct table_options options;
 	void *conf;
+	void *composite_confs[MAX_COMPOSITES];
 	struct edge *edges;    /* by setting */
 	struct node *asked_by; /* while it is on the path that is walked */
 	enum { NODE_NEW, NODE_ON_PATH, NODE_PLACED } state;
-	struct table_conf *table; /* its place in the configuration, when it has one */
+	struct table_conf *core;  /* its place in the configuration, when it has one */
+	struct table_conf *table; /* the same, or the outermost composite around it */
 };
 
 /* One SET_TABLES setting of a node. */
@@ -120,12 +121,17 @@ static bool read_node(struct loader *loader, struct node *node)
 		return false;
 	assert(node->backend); /* the analyzer does not see that failures return false */
 	node->conf = arena_alloc(mem, node->backend->conf_size);
-	struct target targets[] = {{table_head_settings, &node->head},
+	struct target targets[3 + MAX_COMPOSITES] = {{table_head_settings, &node->head},
 		{node->backend->settings, node->conf}, {table_settings, &node->options}};
-	for (int i = 0; i < 3; i++)
+	size_t n = 3;
+	for (size_t i = 0; composites[i]; i++) {
+		node->composite_confs[i] = arena_alloc(mem, composites[i]->conf_size);
+		targets[n++] = (struct target){composites[i]->settings, node->composite_confs[i]};
+	}
+	for (size_t i = 0; i < n; i++)
 		if (targets[i].settings)
 			setting_fill(targets[i].settings, targets[i].conf, mem);
-	if (!section_apply(draft, node->section, targets, 3, NULL, mem, loader->error) ||
+	if (!section_apply(draft, node->section, targets, n, NULL, mem, loader->error) ||
 		!check_name(loader, node))
 		return false;
 	if (node->options.timeout > DOVECOT_WAITS_MS)
@@ -205,6 +211,37 @@ static bool circle(struct loader *loader, struct node *from, struct node *to, co
 		to->head.name, path.ptr);
 }
 
+static struct table_conf *add_table(
+	struct loader *loader, const struct node *node, const struct backend *backend, void *conf)
+{
+	struct config *config = loader->config;
+	struct table_conf *table = &config->tables[config->ntables];
+	table->name = node->head.name;
+	table->backend = backend;
+	table->ops = backend->ops;
+	table->index = (unsigned)config->ntables++;
+	table->options = node->options;
+	table->conf = conf;
+	table->where = arena_str(&config->mem, str_of(node->section->where)).ptr;
+	memcpy(table->composite_confs, node->composite_confs, sizeof(table->composite_confs));
+	return table;
+}
+
+/* The node's own table, and the composites that its options want around it. */
+static void add_tables(struct loader *loader, struct node *node)
+{
+	node->core = node->table = add_table(loader, node, node->backend, node->conf);
+	for (size_t i = 0; composites[i]; i++) {
+		if (!composites[i]->wanted(node->table, node->composite_confs[i]))
+			continue;
+		struct table_conf *composite =
+			add_table(loader, node, composites[i], node->composite_confs[i]);
+		composite->inner = node->table;
+		node->table->hidden = true;
+		node->table = composite;
+	}
+}
+
 /* Places what the node asks, then the node. */
 static bool place_node(struct loader *loader, struct node *node)
 {
@@ -221,20 +258,12 @@ static bool place_node(struct loader *loader, struct node *node)
 				return false;
 		}
 	node->state = NODE_PLACED;
-	node->table = &loader->config->tables[loader->config->ntables++];
+	add_tables(loader, node);
 	return true;
 }
 
-static void fill_table(struct config *config, struct node *node)
+static void fill_lists(struct config *config, struct node *node)
 {
-	struct table_conf *table = node->table;
-	table->name = node->head.name;
-	table->backend = node->backend;
-	table->ops = node->backend->ops;
-	table->index = (unsigned)(table - config->tables);
-	table->options = node->options;
-	table->conf = node->conf;
-	table->where = arena_str(&config->mem, str_of(node->section->where)).ptr;
 	for (struct edge *edge = node->edges; edge; edge = edge->next) {
 		struct table_list *list =
 			(struct table_list *)((char *)node->conf + edge->setting->offset);
@@ -256,6 +285,8 @@ static bool check_failed(struct loader *loader, const struct node *node)
 	const struct setting *settings = node->backend->settings;
 	bool known = (settings && setting_find(settings, key, &sub, &from_file)) ||
 		     setting_find(table_settings, key, &sub, &from_file);
+	for (size_t i = 0; composites[i]; i++)
+		known = known || setting_find(composites[i]->settings, key, &sub, &from_file);
 	if (!cut || !known)
 		return error_prefix(
 			loader->error, "%s: table %s", node->section->where, node->head.name);
@@ -267,7 +298,7 @@ static bool check_failed(struct loader *loader, const struct node *node)
 static struct node *node_of(struct loader *loader, const struct table_conf *table)
 {
 	struct node *node = loader->nodes;
-	while (node->table != table)
+	while (table < node->core || table > node->table)
 		node++;
 	return node;
 }
@@ -280,6 +311,8 @@ static bool check_all(struct loader *loader)
 	for (config->ntables = 0; config->ntables < n; config->ntables++) {
 		struct table_conf *table = &config->tables[config->ntables];
 		table->digest = digest_of(table);
+		if (table->inner)
+			table->ops = table->inner->ops;
 		if (table->backend->check && !table->backend->check(table, loader->error))
 			return check_failed(loader, node_of(loader, table));
 	}
@@ -295,14 +328,15 @@ static bool load(struct loader *loader)
 	for (size_t i = 0; i < loader->n; i++)
 		if (!read_edges(loader, &loader->nodes[i]))
 			return false;
-	config->tables = arena_alloc(&config->mem, loader->n * sizeof(*config->tables));
+	config->tables = arena_alloc(
+		&config->mem, loader->n * (1 + MAX_COMPOSITES) * sizeof(*config->tables));
 	for (size_t i = 0; i < loader->n; i++)
 		if (loader->nodes[i].state == NODE_NEW && !place_node(loader, &loader->nodes[i])) {
 			config->ntables = 0; /* nothing was checked, nothing is to be dropped */
 			return false;
 		}
 	for (size_t i = 0; i < loader->n; i++)
-		fill_table(config, &loader->nodes[i]);
+		fill_lists(config, &loader->nodes[i]);
 	return check_all(loader);
 }
 

@@ -112,9 +112,11 @@ static void log_table(const struct daemon *daemon, size_t index)
 								 ->tables[index]
 								 .stats.results[s],
 				memory_order_relaxed);
-	log_info("table %s: ok %" PRIu64 ", notfound %" PRIu64 ", temp %" PRIu64 ", perm %" PRIu64,
-		daemon->current->config.tables[index].name, sums[ST_OK], sums[ST_NOTFOUND],
-		sums[ST_TEMP], sums[ST_PERM]);
+	const struct table_conf *table = &daemon->current->config.tables[index];
+	log_info("table %s (%s): ok %" PRIu64 ", notfound %" PRIu64 ", temp %" PRIu64
+		 ", perm %" PRIu64,
+		table->name, table->backend->name, sums[ST_OK], sums[ST_NOTFOUND], sums[ST_TEMP],
+		sums[ST_PERM]);
 }
 
 static void log_summary(const struct daemon *daemon)
@@ -217,7 +219,8 @@ static bool run(struct daemon *daemon)
 	if (opened) {
 		log_info("mapmux " MAPMUX_VERSION
 			 " is ready: %zu listeners, %zu tables, %zu workers",
-			daemon->listeners.n, config->ntables, daemon->crew.n);
+			daemon->listeners.n, worker_tables(daemon->crew.workers[0])->nnames,
+			daemon->crew.n);
 		notify("READY=1");
 		trim_memory();
 		serve(daemon, &signals);

@@ -104,5 +104,7 @@ uint64_t digest_of(const struct table_conf *table)
 	digest_add(&digest, str_of(table->backend->name));
 	add_settings(&digest, table_settings, &table->options);
 	add_settings(&digest, table->backend->settings, table->conf);
+	if (table->inner)
+		add_number(&digest, table->inner->digest);
 	return digest;
 }

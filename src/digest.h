@@ -13,7 +13,7 @@ void digest_add(uint64_t *digest, struct str bytes);
 void digest_add_file(uint64_t *digest, const char *path);
 
 /* Name, type, options and settings with the content of secrets, and the digests of the tables it
- * uses. */
+ * uses or stands around. */
 uint64_t digest_of(const struct table_conf *table);
 
 #endif

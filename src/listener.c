@@ -19,10 +19,11 @@
 #include "conn.h"
 
 enum {
-	BACKLOG = 1024,  /* Dovecot opens a connection for each operation, in bursts */
-	MAX_SOCKETS = 8, /* addresses of one name */
-	ACCEPTS = 64,    /* at a time, before others get their turn */
-	PAUSE_MS = 100,  /* when the process has no descriptor left */
+	BACKLOG = 1024,   /* Dovecot opens a connection for each operation, in bursts */
+	MAX_SOCKETS = 8,  /* addresses of one name */
+	ACCEPTS = 64,     /* at a time, before others get their turn */
+	MAX_CROWDED = 64, /* clients too many that wait to be told so */
+	PAUSE_MS = 100,   /* when the process has no descriptor left */
 	COMPLAINT_MS = 1000,
 	FIRST_INHERITED = 3, /* sd_listen_fds(3) */
 };
@@ -301,18 +302,19 @@ struct handover {
 	struct letter letter;
 	struct conn_group *group;
 	int fd;
+	bool crowded;
 };
 
 static void open_handover(struct worker *worker, struct letter *letter)
 {
 	struct handover *handover = (struct handover *)(void *)letter;
 	(void)worker;
-	conn_new(handover->group, handover->fd);
+	conn_new(handover->group, handover->fd, handover->crowded);
 	free(handover);
 }
 
 /* The home worker keeps the connection unless another has fewer. */
-static void give_away(struct listener *listener, int fd)
+static void give_away(struct listener *listener, int fd, bool crowded)
 {
 	size_t least = listener->home;
 	for (size_t i = 0; i < listener->ngroups; i++)
@@ -322,11 +324,12 @@ static void give_away(struct listener *listener, int fd)
 	struct conn_group *group = &listener->groups[least];
 	worker_count(group->worker, 1);
 	if (least == listener->home) {
-		conn_new(group, fd);
+		conn_new(group, fd, crowded);
 		return;
 	}
 	struct handover *handover = memory_new(sizeof(*handover));
-	*handover = (struct handover){.letter.open = open_handover, .group = group, .fd = fd};
+	*handover = (struct handover){
+		.letter.open = open_handover, .group = group, .fd = fd, .crowded = crowded};
 	worker_post(group->worker, &handover->letter);
 }
 
@@ -349,28 +352,41 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 	event_add(door->event, NULL);
 }
 
-static void refuse(struct listener *listener, int fd)
+/* Clients too many are still admitted, some of them, to be told so when they ask. */
+enum admission { ADMIT, ADMIT_CROWDED, REFUSE };
+
+static enum admission judge(const struct listener *listener)
 {
-	unsigned held;
-	close(fd);
-	if (log_allowed(&listener->complaints, COMPLAINT_MS, &held))
-		log_warn("%s: more than max_connections (%" PRIi64 "): connection closed",
-			listener->name, listener->conf->options.max_connections);
+	uint64_t max = (uint64_t)listener->conf->options.max_connections, open = 0, too_many = 0;
+	if (max == 0)
+		return ADMIT;
+	for (size_t i = 0; i < listener->ngroups; i++) {
+		const struct conn_group *group = &listener->groups[i];
+		open += atomic_load_explicit(&group->open, memory_order_relaxed);
+		too_many += atomic_load_explicit(&group->too_many, memory_order_relaxed);
+	}
+	if (open - too_many < max)
+		return ADMIT;
+	return too_many < MAX_CROWDED ? ADMIT_CROWDED : REFUSE;
 }
 
 static void admit(struct listener *listener, int fd, bool inet)
 {
-	int64_t max = listener->conf->options.max_connections;
+	enum admission admission = judge(listener);
 	int on = 1;
-	if (max > 0 && listener_connections(listener) >= (uint64_t)max) {
-		refuse(listener, fd);
+	unsigned held;
+	if (admission != ADMIT && log_allowed(&listener->complaints, COMPLAINT_MS, &held))
+		log_warn("%s: more than max_connections (%" PRIi64 "): clients are turned away",
+			listener->name, listener->conf->options.max_connections);
+	if (admission == REFUSE) {
+		close(fd);
 		return;
 	}
 	if (inet) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	}
-	give_away(listener, fd);
+	give_away(listener, fd, admission == ADMIT_CROWDED);
 }
 
 static void on_accept(evutil_socket_t fd, short what, void *arg)
@@ -400,8 +416,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 static void open_group(struct worker *worker, size_t index, void *arg)
 {
 	struct listener *listener = arg;
-	conn_group_open(&listener->groups[index], worker, listener->conf);
-	listener->groups[index].name = listener->name;
+	conn_group_open(&listener->groups[index], worker, listener->conf, listener->name);
 }
 
 static void watch_doors(struct worker *worker, size_t index, void *arg)
@@ -510,8 +525,10 @@ struct str listener_summary(const struct listener *listener, struct arena *mem)
 	for (size_t i = 0; i < listener->ngroups; i++) {
 		accepted +=
 			atomic_load_explicit(&listener->groups[i].accepted, memory_order_relaxed);
-		refused += atomic_load_explicit(&listener->groups[i].refused, memory_order_relaxed);
-		broken += atomic_load_explicit(&listener->groups[i].broken, memory_order_relaxed);
+		refused += atomic_load_explicit(
+			&listener->groups[i].home.refused, memory_order_relaxed);
+		broken += atomic_load_explicit(
+			&listener->groups[i].home.broken, memory_order_relaxed);
 	}
 	return arena_printf(mem,
 		"%s: connections %u, accepted %" PRIu64 ", requests refused %" PRIu64

@@ -13,17 +13,21 @@ static bool is_offered(const struct table *table, const struct question *ask)
 	return !(ask->op == OP_CHANGE && ask->expire_secs > 0 && !table->conf->backend->can_expire);
 }
 
-/* So many run in this worker; the worker looks at deadlines while there are any. */
-static void begin(struct query *query)
+static void set_deadline(struct query *query)
 {
-	struct table *table = query->table;
+	const struct table *table = query->table;
 	uint64_t end = table->turn->now_ms + (uint64_t)table->conf->options.timeout;
 	if (query->deadline == 0 || query->deadline > end)
 		query->deadline = end;
+}
+
+/* So many run in this worker; the worker looks at deadlines while there are any. */
+static void run(struct query *query)
+{
 	query->phase = Q_RUNNING;
-	TAILQ_INSERT_TAIL(&table->running, query, link);
-	table->turn->running++;
-	table_set_keep(table->set);
+	TAILQ_INSERT_TAIL(&query->table->running, query, link);
+	query->table->turn->running++;
+	table_set_keep(query->table->set);
 }
 
 static void end(struct query *query)
@@ -32,7 +36,7 @@ static void end(struct query *query)
 	query->table->turn->running--;
 }
 
-void query_start(struct query *query, struct table *table, const struct question *ask,
+bool query_begin(struct query *query, struct table *table, const struct question *ask,
 	void (*done)(struct query *))
 {
 	assert(query->phase == Q_IDLE && query->mem);
@@ -40,13 +44,40 @@ void query_start(struct query *query, struct table *table, const struct question
 	query->ask = ask;
 	query->done = done;
 	query->work = NULL;
-	begin(query);
+	query->phase = Q_STARTING;
+	set_deadline(query);
 	if (is_offered(table, ask))
 		table->conf->backend->start(query);
 	else
 		query_perm(query, "table %s (type %s) does not offer %s%s", table->conf->name,
 			table->conf->backend->name, op_name(ask->op),
 			ask->expire_secs > 0 ? " with an expiry" : "");
+	if (query->phase == Q_STARTING) {
+		run(query);
+		return false;
+	}
+	query->phase = Q_IDLE;
+	return true;
+}
+
+static void deliver(struct job *job)
+{
+	struct query *query =
+		(struct query *)(void *)((char *)job - offsetof(struct query, delivery));
+	struct table_set *set = query->table->set; /* done() may free or start the query */
+	query->phase = Q_IDLE;
+	query->done(query);
+	table_set_leave(set);
+}
+
+void query_start(struct query *query, struct table *table, const struct question *ask,
+	void (*done)(struct query *))
+{
+	if (!query_begin(query, table, ask, done))
+		return;
+	query->phase = Q_FINISHED;
+	table_set_keep(table->set);
+	turn_add_answer(table->turn, &query->delivery, deliver);
 }
 
 static void cancel_work(struct query *query)
@@ -97,29 +128,24 @@ static bool means_not_found(const struct query *query, const struct answer *answ
 	return options->empty == EMPTY_NOTFOUND;
 }
 
-static void deliver(struct job *job)
+static void count(_Atomic uint64_t *counter)
 {
-	struct query *query =
-		(struct query *)(void *)((char *)job - offsetof(struct query, delivery));
-	struct table_set *set = query->table->set; /* done() may free or start the query */
-	query->phase = Q_IDLE;
-	query->done(query);
-	table_set_leave(set);
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+		memory_order_relaxed);
 }
 
 void query_finish(struct query *query, const struct answer *answer)
 {
-	assert(query->phase == Q_RUNNING);
+	bool at_once = query->phase == Q_STARTING;
+	assert(at_once || query->phase == Q_RUNNING);
 	query->answer = *answer;
 	if (means_not_found(query, answer))
 		query->answer = (struct answer){.status = ST_NOTFOUND, .ttl = answer->ttl};
+	count(&query->table->stats.results[query->answer.status]);
 	query->phase = Q_FINISHED;
+	if (at_once)
+		return;
 	end(query);
-	struct table_stats *stats = &query->table->stats;
-	atomic_store_explicit(&stats->results[query->answer.status],
-		atomic_load_explicit(&stats->results[query->answer.status], memory_order_relaxed) +
-			1,
-		memory_order_relaxed);
 	turn_add_answer(query->table->turn, &query->delivery, deliver);
 }
 

@@ -27,7 +27,7 @@ struct query {
 	void (*done)(struct query *); /* once; the query is idle again when it is called */
 	struct answer answer;
 	void *work; /* the backend's, while the query runs */
-	enum { Q_IDLE, Q_RUNNING, Q_FINISHED } phase;
+	enum { Q_IDLE, Q_STARTING, Q_RUNNING, Q_FINISHED } phase;
 	struct job delivery;
 	TAILQ_ENTRY(query) link; /* of the table's queries that run */
 };
@@ -35,6 +35,11 @@ struct query {
 /* Asks `table`. The caller has set mem, and deadline when he has one. An operation the table does not
  * offer ends as ST_PERM. */
 void query_start(struct query *query, struct table *table, const struct question *ask,
+	void (*done)(struct query *));
+
+/* The same for an asker who takes an answer at once: true when it is there already. The query is idle
+ * again then, and done() is not called. */
+bool query_begin(struct query *query, struct table *table, const struct question *ask,
 	void (*done)(struct query *));
 
 /* Idle, running or finished: done() will not be called. */

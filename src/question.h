@@ -60,7 +60,9 @@ struct answer {
 	const struct pair
 		*rows;  /* lookup: values, unnamed; iterate: names (without scope) and values */
 	unsigned ttl;   /* seconds the source lets it be kept; 0: it did not say */
+	bool no_store;  /* the source forbids to keep it */
 	bool uncertain; /* change, ST_TEMP: it may have happened */
+	bool broken;    /* ST_TEMP: no way to the source, or it was lost: asking again may help */
 };
 
 /* A deep copy of the question into `mem`. */

@@ -30,6 +30,11 @@ const struct setting table_settings[] = {
 		.offset = offsetof(struct table_options, value),
 		.fallback = "",
 		.help = "JSON pointer (RFC 6901) to the value in the answer, /data/0/mail say"},
+	{.name = "side_effects",
+		.kind = SET_BOOL,
+		.offset = offsetof(struct table_options, side_effects),
+		.fallback = "no",
+		.help = "asking changes something: never cached, retried, or shared by askers"},
 	{.name = NULL},
 };
 
@@ -93,10 +98,11 @@ bool table_set_open(struct table_set *set, const struct table_conf *confs, size_
 			return false;
 		}
 		table->before = NULL;
-		set->by_name[i] = table;
+		if (!table->conf->hidden)
+			set->by_name[set->nnames++] = table;
 		set->n++;
 	}
-	qsort(set->by_name, n, sizeof(*set->by_name), by_name);
+	qsort(set->by_name, set->nnames, sizeof(*set->by_name), by_name);
 	return true;
 }
 
@@ -130,7 +136,7 @@ void table_set_take_stats(struct table_set *to, struct table_set *from)
 
 struct table *table_set_find(const struct table_set *set, struct str name)
 {
-	size_t low = 0, high = set->n;
+	size_t low = 0, high = set->nnames;
 	while (low < high) {
 		size_t middle = (low + high) / 2;
 		struct table *table = set->by_name[middle];

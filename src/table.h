@@ -31,6 +31,10 @@ struct backend {
 	const struct setting *settings; /* the one named "param" is the type's main one */
 	size_t conf_size;
 
+	/* Of a composite, which stands around a table of any type by options that every table takes
+	 * (`settings`): do they want one around `inner`? NULL: a type of table of its own. */
+	bool (*wanted)(const struct table_conf *inner, const void *conf);
+
 	/* Once, by the loader: rules between settings, what can be prepared for all workers. May narrow
 	 * table->ops. May read files. */
 	bool (*check)(struct table_conf *table, struct error *error);
@@ -54,6 +58,10 @@ struct backend {
 /* Every backend, in the order `mapmux help` shows them; NULL ends it. Defined in backends/list.c. */
 extern const struct backend *const backends[];
 
+/* Every composite, the innermost first; NULL ends it. Defined in backends/list.c. */
+extern const struct backend *const composites[];
+enum { MAX_COMPOSITES = 4 };
+
 enum empty_rule { EMPTY_AUTO, EMPTY_NOTFOUND, EMPTY_OK };
 
 /* What every table can be told. */
@@ -62,6 +70,7 @@ struct table_options {
 	int empty; /* enum empty_rule: what an empty value means; AUTO: not found for FORM_TEXT */
 	const char *list_separator;
 	const char *value; /* JSON pointer (RFC 6901) into the answer; "" is all of it */
+	bool side_effects; /* asking changes something: each question is asked once, and by itself */
 };
 
 extern const struct setting table_settings[]; /* for struct table_options */
@@ -77,6 +86,12 @@ struct table_conf {
 	void *shared;      /* the backend's: what check() prepared for all workers */
 	const char *where; /* FILE:LINE or "command line", for messages */
 	uint64_t digest;   /* digest.h; check() adds what it read beyond the settings */
+
+	/* A table with composites is several of one name, stacked: what clients and other tables see
+	 * is the outermost. */
+	struct table_conf *inner; /* of a composite: the one it stands around; else NULL */
+	bool hidden;              /* a composite stands around it */
+	void *composite_confs[MAX_COMPOSITES]; /* the settings of all, by composites[] */
 };
 
 /* This worker's counters of a table; written by its thread, read by any. */
@@ -104,7 +119,8 @@ struct table {
 struct table_set {
 	size_t n;
 	struct table *tables;   /* by table_conf.index */
-	struct table **by_name; /* sorted */
+	struct table **by_name; /* sorted, without those that are hidden */
+	size_t nnames;
 	unsigned users;
 	void (*unused)(
 		struct table_set *); /* the last user has left; it is not closed yet. Or NULL */
@@ -138,6 +154,12 @@ struct table *table_set_find(const struct table_set *set, struct str name);
 static inline struct table *table_of(const struct table *user, const struct table_conf *conf)
 {
 	return &user->set->tables[conf->index];
+}
+
+/* Of a composite: the worker's own of the table it stands around. */
+static inline struct table *table_inner(const struct table *composite)
+{
+	return table_of(composite, composite->conf->inner);
 }
 
 /* NULL when there is none of that name. */

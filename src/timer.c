@@ -1,22 +1,11 @@
-/* Engine: many timers on one of a worker's loop. A heap: setting and clearing cost no allocation and
- * few comparisons, and the loop is only told of the earliest. */
+/* Timers on a turn's clock. A heap: setting and clearing cost no allocation and few comparisons, and
+ * the loop is only told of the earliest. */
 #include "timer.h"
 
 #include <assert.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <stdlib.h>
 
 #include "arena.h"
-
-struct timers {
-	struct event_base *base;
-	struct turn *turn;
-	struct event event;
-	uint64_t armed_ms; /* when the event fires; 0: it does not */
-	struct timer **heap;
-	size_t n, room;
-};
 
 static void put(struct timers *timers, size_t place, struct timer *timer)
 {
@@ -49,7 +38,6 @@ static void move_down(struct timers *timers, struct timer *timer)
 	put(timers, place, timer);
 }
 
-/* An event that fires too early finds nothing due; so it is only ever set forward. */
 static void arm(struct timers *timers)
 {
 	if (timers->n == 0)
@@ -57,21 +45,14 @@ static void arm(struct timers *timers)
 	uint64_t due = timers->heap[0]->due_ms, now = timers->turn->now_ms;
 	if (timers->armed_ms != 0 && timers->armed_ms <= due)
 		return;
-	uint64_t left = due > now ? due - now : 0;
-	struct timeval in = {(time_t)(left / 1000), (suseconds_t)(left % 1000 * 1000)};
 	timers->armed_ms = due > 0 ? due : 1;
-	evtimer_add(&timers->event, &in);
+	timers->arm(timers, due > now ? due - now : 0);
 }
 
-/* Those that are set meanwhile wait for the next time. */
-static void on_event(evutil_socket_t fd, short what, void *arg)
+void timers_run(struct timers *timers)
 {
-	struct timers *timers = arg;
-	(void)fd;
-	(void)what;
-	turn_enter(timers->turn);
-	timers->armed_ms = 0;
 	uint64_t now = timers->turn->now_ms;
+	timers->armed_ms = 0;
 	for (size_t most = timers->n; most > 0 && timers->n > 0; most--) {
 		struct timer *timer = timers->heap[0];
 		if (timer->due_ms > now)
@@ -80,24 +61,20 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 		timer->fired(timer);
 	}
 	arm(timers);
-	turn_leave(timers->turn);
 }
 
-struct timers *timers_new(struct event_base *base, struct turn *turn)
+void timers_init(
+	struct timers *timers, struct turn *turn, void (*arm_loop)(struct timers *, uint64_t in_ms))
 {
-	struct timers *timers = memory_new(sizeof(*timers));
-	timers->base = base;
-	timers->turn = turn;
-	evtimer_assign(&timers->event, base, on_event, timers);
-	return timers;
+	*timers = (struct timers){.turn = turn, .arm = arm_loop};
+	turn->timers = timers;
 }
 
 void timers_free(struct timers *timers)
 {
 	assert(timers->n == 0);
-	evtimer_del(&timers->event);
 	free(timers->heap);
-	free(timers);
+	*timers = (struct timers){0};
 }
 
 void timer_set(

@@ -16,6 +16,8 @@ struct job {
 
 TAILQ_HEAD(job_list, job);
 
+struct timers;
+
 /* One for each worker (or test), used by its thread alone. */
 struct turn {
 	struct job_list answers; /* go first, so many in a turn */
@@ -26,7 +28,8 @@ struct turn {
 		struct turn *); /* asks the loop for a turn soon; never calls turn_leave() itself */
 	unsigned running;       /* query.c's: queries not yet answered */
 	void (*tick)(struct turn
-			*); /* asks for query_expire() before long, while queries run; or NULL */
+			*);    /* asks for query_expire() before long, while queries run; or NULL */
+	struct timers *timers; /* on its clock: timer.h */
 	bool entered, woken, ticking;
 };
 

@@ -35,7 +35,8 @@ struct worker {
 	struct table_set *tables; /* of the one in use */
 	struct http *http;        /* of the one that is being opened */
 	struct resolver *resolver;
-	struct timers *timers;
+	struct timers timers;
+	struct event *alarm; /* for the earliest of the timers */
 	pthread_t thread;
 	_Atomic unsigned load;
 
@@ -71,6 +72,22 @@ static void want_tick(struct turn *turn)
 {
 	struct timeval in = {0, TICK_MS * 1000L};
 	event_add(worker_of(turn)->tick, &in);
+}
+
+static void on_alarm(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *worker = arg;
+	(void)fd;
+	(void)what;
+	turn_enter(&worker->turn);
+	timers_run(&worker->timers);
+	turn_leave(&worker->turn);
+}
+
+static void set_alarm(struct timers *timers, uint64_t in_ms)
+{
+	struct timeval in = {(time_t)(in_ms / 1000), (suseconds_t)(in_ms % 1000 * 1000)};
+	event_add(worker_of(timers->turn)->alarm, &in);
 }
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
@@ -215,6 +232,7 @@ static bool open_loop(struct worker *worker, struct error *error)
 	worker->wake = evtimer_new(worker->base, on_wake, worker);
 	worker->tick = evtimer_new(worker->base, on_tick, worker);
 	worker->reap = evtimer_new(worker->base, on_reap, worker);
+	worker->alarm = evtimer_new(worker->base, on_alarm, worker);
 	worker->rung = event_new(worker->base, worker->bell, EV_READ | EV_PERSIST, on_mail, worker);
 	event_add(worker->rung, NULL);
 	return true;
@@ -225,6 +243,7 @@ struct worker *worker_new(const struct config *config, struct error *error)
 	struct worker *worker = memory_new(sizeof(*worker));
 	turn_init(&worker->turn, wake);
 	worker->turn.tick = want_tick;
+	timers_init(&worker->timers, &worker->turn, set_alarm);
 	pthread_mutex_init(&worker->lock, NULL);
 	STAILQ_INIT(&worker->mail);
 	LIST_INIT(&worker->generations);
@@ -248,8 +267,7 @@ void worker_free(struct worker *worker)
 		http_free(worker->http);
 	if (worker->resolver)
 		resolver_free(worker->resolver);
-	if (worker->timers)
-		timers_free(worker->timers);
+	timers_free(&worker->timers);
 	if (worker->rung)
 		event_free(worker->rung);
 	if (worker->wake)
@@ -258,6 +276,8 @@ void worker_free(struct worker *worker)
 		event_free(worker->tick);
 	if (worker->reap)
 		event_free(worker->reap);
+	if (worker->alarm)
+		event_free(worker->alarm);
 	if (worker->base)
 		event_base_free(worker->base);
 	if (worker->bell >= 0)
@@ -337,13 +357,6 @@ struct resolver *worker_resolver(struct worker *worker)
 	if (!worker->resolver)
 		worker->resolver = resolver_new(worker->base, &worker->turn, "", &error);
 	return worker->resolver;
-}
-
-struct timers *worker_timers(struct worker *worker)
-{
-	if (!worker->timers)
-		worker->timers = timers_new(worker->base, &worker->turn);
-	return worker->timers;
 }
 
 char *worker_scratch(struct worker *worker)

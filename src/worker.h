@@ -12,7 +12,6 @@ struct config;
 struct event_base;
 struct http;
 struct resolver;
-struct timers;
 struct worker;
 
 /* Before its thread starts: the loop and the tables. NULL with an error when a table does not open. */
@@ -41,7 +40,6 @@ struct turn *worker_turn(struct worker *worker);
 struct table_set *worker_tables(struct worker *worker);  /* those in use */
 struct resolver *worker_resolver(struct worker *worker); /* made when the first table asks; of the
 							  * system's servers */
-struct timers *worker_timers(struct worker *worker);     /* the same */
 
 /* For open() of a table: the engine of its set, made when the first table asks. A reload begins with
  * new connections, because those that libcurl keeps, and what it knows of authorities, were made with

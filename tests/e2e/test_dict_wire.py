@@ -457,7 +457,7 @@ class Broken(Wire):
 
     def test_endless_transaction(self):
         """A client that never commits cannot fill the memory: 240 MiB are sent, unless it is cut off.
-        (Sanitizers keep several bytes for each.)"""
+        (16 MiB are gathered; sanitizers keep several bytes for each.)"""
         before = self.mux.memory()
         stream = self.raw(b"H3\t2\t0\t\tmem\nB1\t\n")
         line = b"S1\tshared/k\t" + b"v" * 60000 + b"\n"
@@ -466,7 +466,7 @@ class Broken(Wire):
                 stream.send(line)
         except OSError:
             pass
-        self.assertLess(self.mux.memory() - before, 160 << 20)
+        self.assertLess(self.mux.memory() - before, 100 << 20)
         self.assertEqual(self.client().lookup("shared/none").letter, "N")
 
     def test_bad_client_does_not_disturb_a_good_one(self):

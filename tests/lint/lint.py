@@ -14,15 +14,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
-    ["setting", "turn", "question", "table", "digest", "query", "codec"],
+    ["setting", "turn", "timer", "question", "table", "digest", "query", "codec"],
     ["address", "domain", "json", "template", "config_parts", "config"],
-    ["http", "timer", "resolver", "names", "redis", "worker", "crew", "fronts"],
-    ["conn", "backends"],
+    ["http", "resolver", "names", "redis", "worker", "crew", "fronts"],
+    ["dialog", "conn", "backends"],
     ["listener", "listeners", "daemon", "reload", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "timer", "resolver", "names", "redis", "worker", "conn", "listener"},
+    "event2": {"http", "resolver", "names", "redis", "worker", "conn", "listener"},
     "curl": {"http"},
     "ares": {"resolver"},
     "idn2": {"domain"},
@@ -81,7 +81,7 @@ def check_layers(complain):
                 complain(path, f"includes {header}.h, which stands above it")
             elif mine == "fronts" and rank(theirs)[0] > 1:
                 complain(path, f"a codec includes {header}.h: levels 0 and 1 only")
-            elif mine == "backends" and theirs == "conn":
+            elif mine == "backends" and theirs in ("conn", "dialog"):
                 complain(path, "a backend knows no connections")
 
 

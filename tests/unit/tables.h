@@ -14,11 +14,13 @@
 
 #include "query.h"
 #include "table.h"
+#include "timer.h"
 
 enum { STAND_TABLES = 8 };
 
 struct stand {
 	struct turn turn;
+	struct timers timers;
 	bool woken;
 	struct arena mem;
 	struct table_conf confs[STAND_TABLES];
@@ -39,12 +41,19 @@ static inline void stand_wake(struct turn *turn)
 	((struct stand *)(void *)((char *)turn - offsetof(struct stand, turn)))->woken = true;
 }
 
+static inline void stand_arm(struct timers *timers, uint64_t in_ms)
+{
+	(void)timers; /* stand_pass() looks at every millisecond */
+	(void)in_ms;
+}
+
 static inline void stand_init(struct stand *stand)
 {
 	*stand = (struct stand){0};
 	turn_init(&stand->turn, stand_wake);
 	stand->turn.clock = stand_clock;
 	stand->turn.now_ms = stand_now;
+	timers_init(&stand->timers, &stand->turn, stand_arm);
 }
 
 static inline const struct table_conf *stand_conf(struct stand *stand, struct str name)
@@ -86,29 +95,50 @@ static inline void put_option(
 		fail_msg("%s: %s", key, stand->error.text);
 }
 
+static inline bool stand_add_with(struct stand *stand, const char *name, struct table_conf *inner,
+	const struct backend *backend, va_list ap)
+{
+	struct table_conf *conf = &stand->confs[stand->n];
+	*conf = (struct table_conf){.name = name,
+		.backend = backend,
+		.ops = inner ? inner->ops : backend->ops,
+		.index = (unsigned)stand->n,
+		.inner = inner,
+		.where = "test"};
+	conf->conf = arena_alloc(&stand->mem, backend->conf_size);
+	setting_fill(table_settings, &conf->options, &stand->mem);
+	setting_fill(backend->settings, conf->conf, &stand->mem);
+	for (const char *key; (key = va_arg(ap, const char *));)
+		put_option(stand, conf, key, va_arg(ap, const char *));
+	if (backend->check && !backend->check(conf, &stand->error))
+		return false;
+	if (inner)
+		inner->hidden = true;
+	stand->n++;
+	return true;
+}
+
 /* A table of that type; keys and values alternate, NULL ends them. False when check() refuses it,
  * with stand->error; then it does not count. */
 static inline bool stand_add(
 	struct stand *stand, const char *name, const struct backend *backend, ...)
 {
-	struct table_conf *conf = &stand->confs[stand->n];
-	*conf = (struct table_conf){.name = name,
-		.backend = backend,
-		.ops = backend->ops,
-		.index = (unsigned)stand->n,
-		.where = "test"};
-	conf->conf = arena_alloc(&stand->mem, backend->conf_size);
-	setting_fill(table_settings, &conf->options, &stand->mem);
-	setting_fill(backend->settings, conf->conf, &stand->mem);
 	va_list ap;
 	va_start(ap, backend);
-	for (const char *key; (key = va_arg(ap, const char *));)
-		put_option(stand, conf, key, va_arg(ap, const char *));
+	bool good = stand_add_with(stand, name, NULL, backend, ap);
 	va_end(ap);
-	if (backend->check && !backend->check(conf, &stand->error))
-		return false;
-	stand->n++;
-	return true;
+	return good;
+}
+
+/* The same for a composite around the table that was added last, which it hides. */
+static inline bool stand_wrap(struct stand *stand, const struct backend *backend, ...)
+{
+	struct table_conf *inner = &stand->confs[stand->n - 1];
+	va_list ap;
+	va_start(ap, backend);
+	bool good = stand_add_with(stand, inner->name, inner, backend, ap);
+	va_end(ap);
+	return good;
 }
 
 static inline void stand_open(struct stand *stand)
@@ -121,6 +151,7 @@ static inline void stand_open(struct stand *stand)
 static inline void stand_close(struct stand *stand)
 {
 	table_set_close(&stand->set);
+	timers_free(&stand->timers);
 	while (stand->n > 0) {
 		struct table_conf *conf = &stand->confs[--stand->n];
 		if (conf->backend->drop)
@@ -137,6 +168,20 @@ static inline void stand_run(struct stand *stand)
 		turn_enter(&stand->turn);
 		turn_leave(&stand->turn);
 	} while (stand->woken);
+}
+
+/* So many milliseconds, with all that timers and deadlines bring. */
+static inline void stand_pass(struct stand *stand, unsigned ms)
+{
+	for (; ms > 0; ms--) {
+		stand_now++;
+		turn_enter(&stand->turn);
+		timers_run(&stand->timers);
+		for (size_t i = 0; i < stand->set.n; i++)
+			query_expire(&stand->set.tables[i]);
+		turn_leave(&stand->turn);
+		stand_run(stand);
+	}
 }
 
 static inline struct table *stand_table(struct stand *stand, const char *name)

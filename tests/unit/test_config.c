@@ -809,6 +809,8 @@ static void the_example_loads_and_is_complete(void **state)
 	shows(text, global_settings);
 	shows(text, listen_settings);
 	shows(text, table_settings);
+	for (const struct backend *const *composite = composites; *composite; composite++)
+		shows(text, (*composite)->settings);
 	for (const struct codec *const *codec = codecs; *codec; codec++)
 		shows(text, (*codec)->settings);
 	for (const struct backend *const *backend = backends; *backend; backend++) {

@@ -39,8 +39,7 @@ static void stand_open(struct stand *stand, int64_t idle_timeout)
 	stand->worker = worker_new(&config, &error);
 	assert_non_null(stand->worker);
 	worker_turn(stand->worker)->clock = fixed_clock;
-	conn_group_open(&stand->group, stand->worker, &stand->conf);
-	stand->group.name = "test";
+	conn_group_open(&stand->group, stand->worker, &stand->conf, "test");
 }
 
 static void stand_close(struct stand *stand)
@@ -57,7 +56,7 @@ static int stand_connect(struct stand *stand)
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
 	turn_enter(worker_turn(stand->worker));
 	worker_count(stand->worker, 1);
-	conn_new(&stand->group, ends[0]);
+	conn_new(&stand->group, ends[0], false);
 	turn_leave(worker_turn(stand->worker));
 	return ends[1];
 }

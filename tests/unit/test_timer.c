@@ -5,14 +5,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <event2/event.h>
 #include <stdlib.h>
 
 #include "timer.h"
 
 enum { MANY = 500 };
 
-/* The loop's time passes by itself; the turn's clock is the test's. */
 static uint64_t now_ms;
 
 static uint64_t test_clock(void)
@@ -26,10 +24,17 @@ static void wake(struct turn *turn)
 }
 
 struct fixture {
-	struct event_base *base;
 	struct turn turn;
-	struct timers *timers;
+	struct timers timers;
+	uint64_t alarm_ms; /* when timers_run() was asked for; 0: it was not */
 };
+
+static void arm(struct timers *timers, uint64_t in_ms)
+{
+	struct fixture *fixture =
+		(struct fixture *)(void *)((char *)timers - offsetof(struct fixture, timers));
+	fixture->alarm_ms = now_ms + in_ms;
+}
 
 struct counted {
 	struct timer timer;
@@ -43,11 +48,11 @@ static int set_up(void **state)
 {
 	static struct fixture fixture;
 	now_ms = 1000;
-	fixture = (struct fixture){.base = event_base_new()};
+	fixture = (struct fixture){0};
 	turn_init(&fixture.turn, wake);
 	fixture.turn.clock = test_clock;
 	fixture.turn.now_ms = now_ms;
-	fixture.timers = timers_new(fixture.base, &fixture.turn);
+	timers_init(&fixture.timers, &fixture.turn, arm);
 	*state = &fixture;
 	return 0;
 }
@@ -55,8 +60,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	struct fixture *fixture = *state;
-	timers_free(fixture->timers);
-	event_base_free(fixture->base);
+	timers_free(&fixture->timers);
 	return 0;
 }
 
@@ -75,17 +79,20 @@ static void on_fired(struct timer *timer)
 static void set(struct fixture *fixture, struct counted *counted, uint64_t due_ms)
 {
 	counted->fixture = fixture;
-	timer_set(fixture->timers, &counted->timer, due_ms, on_fired);
+	timer_set(&fixture->timers, &counted->timer, due_ms, on_fired);
 }
 
-/* Lets so much time pass, a millisecond of the loop for each of ours. */
+/* Lets so much time pass; timers run when they have asked for it, and only then. */
 static void pass(struct fixture *fixture, unsigned ms)
 {
 	for (; ms > 0; ms--) {
-		struct timeval one = {0, 1000};
 		now_ms++;
-		event_base_loopexit(fixture->base, &one);
-		event_base_dispatch(fixture->base);
+		if (fixture->alarm_ms == 0 || fixture->alarm_ms > now_ms)
+			continue;
+		fixture->alarm_ms = 0;
+		turn_enter(&fixture->turn);
+		timers_run(&fixture->timers);
+		turn_leave(&fixture->turn);
 	}
 }
 

@@ -1,0 +1,413 @@
+/* One client's conversation: bytes in, questions to tables, answers in their order, bytes out. */
+#include "dialog.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "query.h"
+
+enum {
+	SLOT_MEM = 2048,       /* bytes of a slot's own first piece of memory */
+	SPARE_OUT = 16 * 1024, /* bytes of the spare output buffer, at most */
+	SPARE_SLOTS = 256,     /* kept by a home */
+	OUT_PAUSE =
+		256 * 1024, /* bytes waiting for a slow reader: decode no more until they drain */
+	OUT_MAX = 64 * 1024 * 1024, /* bytes: an iteration may be that long */
+	MESSAGES_AT_A_TIME = 64,    /* before others get their turn */
+	COMPLAINT_MS = 1000,        /* one log line in this time for each cause */
+};
+
+/* One question on its way, or words of the codec that wait for their place in the order. */
+struct slot {
+	struct query query;
+	struct question ask;
+	struct dialog *dialog;
+	uint64_t tag;
+	uint64_t asked_ms;
+	struct str words; /* of the codec; no query then */
+	bool in_order, waiting, finished;
+	TAILQ_ENTRY(slot) link;
+	SLIST_ENTRY(slot) next_spare;
+	struct arena mem;
+	_Alignas(16) char first[SLOT_MEM];
+};
+
+static void count(_Atomic uint64_t *counter)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+		memory_order_relaxed);
+}
+
+/* ---- memory that goes round ---- */
+
+/* Before anything is written to `out`: the memory of the last one that was sent. */
+static void lend_out(struct dialog *dialog)
+{
+	if (dialog->out.ptr)
+		return;
+	dialog->out = dialog->home->spare_out;
+	dialog->home->spare_out = (struct buf){.max = OUT_MAX};
+}
+
+/* What a vanished client did not take goes with him: it is nobody else's answer. */
+static void return_out(struct dialog *dialog)
+{
+	buf_reset(&dialog->out);
+	if (dialog->out.size > SPARE_OUT || dialog->home->spare_out.ptr)
+		buf_free(&dialog->out);
+	else
+		dialog->home->spare_out = dialog->out;
+	dialog->out = (struct buf){.max = OUT_MAX};
+}
+
+static struct slot *slot_new(struct dialog *dialog, const struct message *message)
+{
+	struct dialog_home *home = dialog->home;
+	struct slot *slot = SLIST_FIRST(&home->spare);
+	if (slot) {
+		SLIST_REMOVE_HEAD(&home->spare, next_spare);
+		home->nspare--;
+	} else {
+		slot = memory_grow(NULL, sizeof(*slot));
+		arena_init(&slot->mem, slot->first, sizeof(slot->first));
+	}
+	slot->query = (struct query){.mem = &slot->mem};
+	slot->dialog = dialog;
+	slot->tag = message->tag;
+	slot->in_order = message->in_order;
+	slot->words = STR("");
+	slot->waiting = slot->finished = false;
+	TAILQ_INSERT_TAIL(&dialog->slots, slot, link);
+	dialog->inflight++;
+	return slot;
+}
+
+/* The query is idle. */
+static void slot_free(struct slot *slot)
+{
+	struct dialog *dialog = slot->dialog;
+	struct dialog_home *home = dialog->home;
+	TAILQ_REMOVE(&dialog->slots, slot, link);
+	dialog->inflight--;
+	if (dialog->barrier == slot)
+		dialog->barrier = NULL;
+	if (slot->query.table)
+		table_set_leave(slot->query.table->set);
+	arena_clear(&slot->mem);
+	if (home->nspare < SPARE_SLOTS) {
+		SLIST_INSERT_HEAD(&home->spare, slot, next_spare);
+		home->nspare++;
+	} else {
+		free(slot);
+	}
+}
+
+/* ---- answers ---- */
+
+static void complain(const struct slot *slot, const struct answer *answer)
+{
+	const struct dialog_home *home = slot->dialog->home;
+	struct table *table = slot->query.table;
+	unsigned held;
+	if (!log_allowed(&table->failures, COMPLAINT_MS, &held))
+		return;
+	char ms[24], more[24];
+	snprintf(ms, sizeof(ms), "%" PRIu64, home->turn->now_ms - slot->asked_ms);
+	snprintf(more, sizeof(more), "%u", held);
+	const struct pair fields[] = {
+		{STR("table"), str_of(table->conf->name)},
+		{STR("op"), str_of(op_name(slot->ask.op))},
+		{STR("status"), str_of(status_name(answer->status))},
+		{STR("ms"), str_of(ms)},
+		{STR("why"), answer->why},
+		{STR("listener"), str_of(home->name)},
+		{STR("not_shown"), str_of(more)},
+	};
+	log_event(LOG_LEVEL_WARN, "question failed", fields,
+		sizeof(fields) / sizeof(*fields) - !held);
+}
+
+static void say(struct slot *slot)
+{
+	struct dialog *dialog = slot->dialog;
+	const struct listen_conf *conf = dialog->home->conf;
+	if (!dialog->gone) {
+		lend_out(dialog);
+		if (slot->words.len > 0)
+			buf_add(&dialog->out, slot->words);
+		else
+			conf->codec->encode(dialog->session, conf->conf, slot->tag,
+				&slot->query.answer, &dialog->out);
+	}
+	slot_free(slot);
+}
+
+static void start(struct slot *slot);
+
+/* A waiting change goes when all before it are answered. */
+static void start_barrier(struct dialog *dialog)
+{
+	if (dialog->barrier && dialog->barrier->waiting &&
+		dialog->barrier == TAILQ_FIRST(&dialog->slots))
+		start(dialog->barrier);
+}
+
+/* Says what can be said now. */
+static void finish(struct slot *slot)
+{
+	struct dialog *dialog = slot->dialog;
+	slot->finished = true;
+	if (!slot->in_order)
+		say(slot);
+	while ((slot = TAILQ_FIRST(&dialog->slots)) && slot->finished)
+		say(slot);
+	start_barrier(dialog);
+	if (!dialog->reading)
+		dialog->answered(dialog);
+}
+
+static void answered(struct slot *slot)
+{
+	if (slot->query.answer.status >= ST_TEMP)
+		complain(slot, &slot->query.answer);
+	finish(slot);
+}
+
+static void on_answer(struct query *query)
+{
+	answered((struct slot *)(void *)((char *)query - offsetof(struct slot, query)));
+}
+
+/* ---- questions ---- */
+
+static void start(struct slot *slot)
+{
+	slot->waiting = false;
+	if (query_begin(&slot->query, slot->query.table, &slot->ask, on_answer))
+		answered(slot);
+}
+
+/* A name that nobody has is not answered from another table: that would be a wrong answer. */
+static struct table *find_table(struct dialog *dialog, struct str name)
+{
+	struct table_set *tables = dialog->home->tables;
+	const struct table_conf *otherwise = dialog->home->conf->table;
+	if (name.len > 0)
+		return table_set_find(tables, name);
+	return otherwise ? &tables->tables[otherwise->index] : NULL;
+}
+
+/* An answer that no table gave. */
+static void answer_with(
+	struct dialog *dialog, const struct message *message, enum status status, struct str why)
+{
+	struct slot *slot = slot_new(dialog, message);
+	slot->query.answer = (struct answer){.status = status, .why = why};
+	finish(slot);
+}
+
+/* The protocol's own way: an error to the question, or the end of the conversation. */
+static void refuse_table(struct dialog *dialog, const struct message *message)
+{
+	struct dialog_home *home = dialog->home;
+	const struct pair fields[] = {
+		{STR("table"), message->table}, {STR("listener"), str_of(home->name)}};
+	unsigned held;
+	count(&home->refused);
+	if (log_allowed(&home->complaints, COMPLAINT_MS, &held))
+		log_event(LOG_LEVEL_WARN, "unknown table", fields, 2);
+	if (home->conf->codec->closes_on_unknown_table)
+		dialog->ended = true;
+	else
+		answer_with(dialog, message, ST_PERM, STR("unknown table"));
+}
+
+/* A table that answers at once is done with the question before the next one is decoded, and needs
+ * no copy of it. */
+static void keep_question(struct slot *slot, const struct question *ask)
+{
+	if (slot->waiting || slot->query.table->conf->backend->cancel)
+		question_copy(&slot->ask, ask, &slot->mem);
+	else
+		slot->ask = *ask;
+}
+
+/* A change runs alone: what its client asked before is answered before, and what he asks behind it
+ * sees it. */
+static void ask(struct dialog *dialog, const struct message *message)
+{
+	struct table *table = find_table(dialog, message->table);
+	if (!table) {
+		refuse_table(dialog, message);
+		return;
+	}
+	struct slot *slot = slot_new(dialog, message);
+	slot->asked_ms = dialog->home->turn->now_ms;
+	slot->query.table = table;
+	table_set_keep(table->set); /* it may wait for its turn, and its answer for those before */
+	if (message->ask.op == OP_CHANGE)
+		dialog->barrier = slot;
+	slot->waiting = dialog->barrier == slot && dialog->inflight > 1;
+	keep_question(slot, &message->ask);
+	if (!slot->waiting)
+		start(slot);
+}
+
+/* What the codec said itself keeps its place behind the answers that are still to come. */
+static void keep_words(struct dialog *dialog, struct buf *words)
+{
+	if (words->len == 0)
+		return;
+	struct slot *slot = slot_new(dialog, &(struct message){.in_order = true});
+	slot->words = arena_str(&slot->mem, buf_str(words));
+	slot->finished = true;
+	buf_free(words);
+}
+
+static void bad_request(struct dialog *dialog, enum decoded decoded, const char *why)
+{
+	struct dialog_home *home = dialog->home;
+	unsigned held;
+	count(decoded == DECODE_BROKEN ? &home->broken : &home->refused);
+	if (log_allowed(&home->complaints, COMPLAINT_MS, &held))
+		log_event(LOG_LEVEL_WARN, "bad request",
+			(struct pair[]){{STR("listener"), str_of(home->name)},
+				{STR("why"), str_of(why)},
+				{STR("closed"), decoded == DECODE_BROKEN ? STR("yes") : STR("no")}},
+			3);
+	if (decoded == DECODE_BROKEN)
+		dialog->ended = true;
+}
+
+static void turn_away(struct dialog *dialog, const struct message *message)
+{
+	count(&dialog->home->refused);
+	dialog->ended = true;
+	answer_with(dialog, message, ST_TEMP, STR("too many connections"));
+}
+
+bool dialog_may_read(const struct dialog *dialog)
+{
+	return !dialog->ended && !dialog->barrier && dialog->out.len < OUT_PAUSE &&
+	       dialog->inflight < dialog->home->conf->codec->max_inflight;
+}
+
+/* One message, or what the codec makes of it; false: bytes are missing. */
+static bool read_message(struct dialog *dialog, struct str in, size_t *total)
+{
+	const struct listen_conf *conf = dialog->home->conf;
+	struct buf words = {.max = OUT_MAX};
+	struct buf *out = conf->codec->ordered && dialog->inflight > 0 ? &words : &dialog->out;
+	struct message message;
+	const char *why = "";
+	size_t used = 0;
+	enum decoded decoded =
+		conf->codec->decode(dialog->session, conf->conf, in, &used, &message, out, &why);
+	*total += used;
+	keep_words(dialog, &words);
+	if (decoded == DECODE_MORE)
+		return false;
+	if (decoded != DECODE_MESSAGE)
+		bad_request(dialog, decoded, why);
+	else if (dialog->crowded)
+		turn_away(dialog, &message);
+	else
+		ask(dialog, &message);
+	return true;
+}
+
+size_t dialog_read(struct dialog *dialog, struct str in)
+{
+	size_t total = 0;
+	unsigned left = MESSAGES_AT_A_TIME;
+	dialog->reading = true;
+	while (left > 0 && dialog_may_read(dialog)) {
+		lend_out(dialog);
+		if (!read_message(dialog, str_skip(in, total), &total))
+			break;
+		left--;
+	}
+	dialog->unfinished = left == 0;
+	dialog->reading = false;
+	return total;
+}
+
+void dialog_sent(struct dialog *dialog, size_t n)
+{
+	buf_consume(&dialog->out, n);
+	if (dialog->out.len == 0 && dialog->out.ptr)
+		return_out(dialog);
+}
+
+/* ---- life and death ---- */
+
+static void forget(struct dialog *dialog, bool changes_too)
+{
+	struct slot *slot = TAILQ_FIRST(&dialog->slots);
+	while (slot) {
+		struct slot *next = TAILQ_NEXT(slot, link);
+		if (changes_too || slot->finished || slot->ask.op != OP_CHANGE) {
+			query_cancel(&slot->query);
+			slot_free(slot);
+		}
+		slot = next;
+	}
+	start_barrier(dialog);
+}
+
+void dialog_abandon(struct dialog *dialog)
+{
+	dialog->gone = true;
+	forget(dialog, false);
+}
+
+void dialog_open(struct dialog *dialog, struct dialog_home *home, void *session,
+	void (*on_answers)(struct dialog *))
+{
+	*dialog = (struct dialog){.home = home, .session = session, .answered = on_answers};
+	dialog->out.max = OUT_MAX;
+	TAILQ_INIT(&dialog->slots);
+}
+
+void dialog_close(struct dialog *dialog)
+{
+	const struct codec *codec = dialog->home->conf->codec;
+	dialog->gone = true;
+	forget(dialog, true);
+	if (codec->end)
+		codec->end(dialog->session);
+	if (dialog->out.ptr)
+		return_out(dialog);
+}
+
+void dialog_home_open(struct dialog_home *home, const struct listen_conf *conf, struct turn *turn,
+	struct table_set *tables, const char *name)
+{
+	*home = (struct dialog_home){.conf = conf, .turn = turn, .tables = tables, .name = name};
+	home->spare_out.max = OUT_MAX;
+	SLIST_INIT(&home->spare);
+	table_set_keep(tables);
+}
+
+void dialog_home_reload(
+	struct dialog_home *home, const struct listen_conf *conf, struct table_set *tables)
+{
+	struct table_set *old = home->tables;
+	table_set_keep(tables);
+	home->conf = conf;
+	home->tables = tables;
+	table_set_leave(old);
+}
+
+void dialog_home_close(struct dialog_home *home)
+{
+	struct slot *slot;
+	while ((slot = SLIST_FIRST(&home->spare))) {
+		SLIST_REMOVE_HEAD(&home->spare, next_spare);
+		free(slot);
+	}
+	buf_free(&home->spare_out);
+	table_set_leave(home->tables);
+}
