@@ -260,9 +260,11 @@ struct worker *worker_new(const struct config *config, struct error *error)
 
 void worker_free(struct worker *worker)
 {
-	struct generation *generation;
-	while ((generation = LIST_FIRST(&worker->generations)))
+	struct generation *generation = LIST_FIRST(&worker->generations), *next;
+	for (; generation; generation = next) {
+		next = LIST_NEXT(generation, link);
 		generation_close(generation);
+	}
 	if (worker->http)
 		http_free(worker->http);
 	if (worker->resolver)

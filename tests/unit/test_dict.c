@@ -879,6 +879,38 @@ static void codec_says_what_it_wants(void **state)
 	assert_true(codec_dict.session_size <= 256); /* of an idle connection's memory */
 }
 
+/* A reload may lower the limit while a line is on its way. */
+static void the_limit_shrinks_within_a_line(void **state)
+{
+	static char line[3000];
+	struct arena mem = {0};
+	struct message message;
+	struct buf out = {.max = 1000};
+	struct str sub;
+	bool file;
+	const char *why = "";
+	size_t used;
+	(void)state;
+	void *session = memory_new(codec_dict.session_size);
+	memset(line, 'k', sizeof(line));
+	memcpy(line, H3 "Lshared/", strlen(H3 "Lshared/"));
+	assert_int_equal(codec_dict.decode(session, conf, (struct str){line, sizeof(line)}, &used,
+				 &message, &out, &why),
+		DECODE_MORE);
+	assert_int_equal(used, strlen(H3));
+	assert_true(setting_put(setting_find(codec_dict.settings, STR("max_line"), &sub, &file),
+		conf, &mem, sub, STR("1k"), &(struct error){0}));
+	assert_int_equal(
+		codec_dict.decode(session, conf, (struct str){line + used, sizeof(line) - used},
+			&used, &message, &out, &why),
+		DECODE_BROKEN);
+	assert_string_equal(why, "line_too_long");
+	codec_dict.end(session);
+	free(session);
+	buf_free(&out);
+	arena_clear(&mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -912,6 +944,7 @@ int main(void)
 		cmocka_unit_test(many_bytes),
 		cmocka_unit_test(the_end_frees_everything),
 		cmocka_unit_test(codec_says_what_it_wants),
+		cmocka_unit_test(the_limit_shrinks_within_a_line), /* changes `conf` */
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
