@@ -7,11 +7,12 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <event2/event_struct.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "poller.h"
 
 enum {
 	IN_MAX = 256 * 1024 * 1024, /* bytes: no codec lets a request grow so long */
@@ -28,10 +29,8 @@ struct conn {
 	struct buf in;
 	uint64_t used_ms;   /* last sign of life */
 	uint64_t listed_ms; /* the same when it was put at the end of the group's list */
-	int fd;
-	short watched;   /* EV_READ, EV_WRITE */
+	struct watch io;
 	bool input_over; /* the client sends no more; what came before is still to be decoded */
-	struct event io;
 	_Alignas(16) char session[];
 };
 
@@ -79,7 +78,7 @@ static void used(struct conn *conn)
 /* The client's end: what is under way is still answered, unless nobody is there to read it. */
 static void end_of_input(struct conn *conn)
 {
-	struct pollfd peer = {.fd = conn->fd};
+	struct pollfd peer = {.fd = conn->io.fd};
 	conn->input_over = true;
 	if (!dialog_is_idle(&conn->dialog) && poll(&peer, 1, 0) > 0 &&
 		(peer.revents & (POLLHUP | POLLERR)))
@@ -92,7 +91,7 @@ static void receive(struct conn *conn)
 {
 	bool kept = conn->in.len > 0;
 	char *to = kept ? buf_reserve(&conn->in, READ_MORE) : worker_scratch(conn->group->worker);
-	ssize_t n = read(conn->fd, to, kept ? READ_MORE : WORKER_SCRATCH);
+	ssize_t n = read(conn->io.fd, to, kept ? READ_MORE : WORKER_SCRATCH);
 	if (n <= 0) {
 		if (n == 0)
 			end_of_input(conn);
@@ -114,7 +113,7 @@ static void receive(struct conn *conn)
 static void flush(struct conn *conn)
 {
 	struct dialog *dialog = &conn->dialog;
-	ssize_t n = write(conn->fd, dialog->out.ptr, dialog->out.len);
+	ssize_t n = write(conn->io.fd, dialog->out.ptr, dialog->out.len);
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		dialog->gone = true;
 		return;
@@ -124,40 +123,20 @@ static void flush(struct conn *conn)
 		used(conn); /* he reads, if slowly */
 }
 
-static void on_io(evutil_socket_t fd, short what, void *arg)
+static void on_ready(struct watch *io, unsigned what)
 {
-	struct conn *conn = arg;
-	struct turn *turn = worker_turn(conn->group->worker);
-	(void)fd;
-	turn_enter(turn);
-	if (what & EV_READ)
+	struct conn *conn = (struct conn *)(void *)((char *)io - offsetof(struct conn, io));
+	if (what & WATCH_READ)
 		receive(conn);
 	settle(conn);
-	turn_leave(turn);
-}
-
-static void watch(struct conn *conn, short what)
-{
-	if (conn->watched == what)
-		return;
-	if (conn->watched)
-		event_del(&conn->io);
-	conn->watched = what;
-	if (!what)
-		return;
-	event_assign(&conn->io, worker_base(conn->group->worker), conn->fd,
-		(short)(what | EV_PERSIST), on_io, conn);
-	event_add(&conn->io, NULL);
 }
 
 /* ---- life and death ---- */
 
 static void hang_up(struct conn *conn)
 {
-	watch(conn, 0);
-	if (conn->fd >= 0)
-		close(conn->fd);
-	conn->fd = -1;
+	if (conn->io.fd >= 0)
+		poller_close(worker_poller(conn->group->worker), &conn->io);
 }
 
 static void conn_free(struct conn *conn)
@@ -175,11 +154,11 @@ static void conn_free(struct conn *conn)
 	free(conn);
 }
 
-static short wanted(const struct conn *conn)
+static unsigned wanted(const struct conn *conn)
 {
-	short what = conn->dialog.out.len > 0 ? EV_WRITE : 0;
+	unsigned what = conn->dialog.out.len > 0 ? WATCH_WRITE : 0;
 	if (!conn->input_over && dialog_may_read(&conn->dialog))
-		what |= EV_READ;
+		what |= WATCH_READ;
 	return what;
 }
 
@@ -231,7 +210,7 @@ static void settle(struct conn *conn)
 	if (conn->in.len == 0 && conn->in.ptr)
 		buf_free(&conn->in);
 	if (!dialog->gone)
-		watch(conn, wanted(conn));
+		poller_watch(worker_poller(conn->group->worker), &conn->io, wanted(conn));
 }
 
 static void on_settle(struct job *job)
@@ -243,7 +222,7 @@ void conn_new(struct conn_group *group, int fd, bool crowded)
 {
 	struct conn *conn = memory_new(sizeof(*conn) + group->home.conf->codec->session_size);
 	conn->group = group;
-	conn->fd = fd;
+	conn->io = (struct watch){.fd = fd, .ready = on_ready};
 	conn->in.max = IN_MAX;
 	conn->used_ms = conn->listed_ms = worker_turn(group->worker)->now_ms;
 	dialog_open(&conn->dialog, &group->home, conn->session, on_answers);
@@ -257,8 +236,10 @@ void conn_new(struct conn_group *group, int fd, bool crowded)
 		shutdown(fd, SHUT_RD);
 	receive(conn); /* most clients have asked before we look */
 	touch(conn);
-	if ((group->idle_timeout > 0 || crowded) && !evtimer_pending(group->idle, NULL))
-		wait_for_idle(group, crowded ? CROWDED_MS : (uint64_t)group->idle_timeout);
+	if (crowded && TAILQ_FIRST(&group->crowded) == conn)
+		wait_for_idle(group, CROWDED_MS); /* sooner than the others need it, perhaps */
+	else if (group->idle_timeout > 0 && !evtimer_pending(group->idle, NULL))
+		wait_for_idle(group, (uint64_t)group->idle_timeout);
 }
 
 /* ---- groups ---- */
@@ -355,8 +336,8 @@ static void drain(struct conn_list *list)
 {
 	struct conn *conn;
 	TAILQ_FOREACH (conn, list, link)
-		if (conn->fd >= 0)
-			shutdown(conn->fd, SHUT_RD);
+		if (conn->io.fd >= 0)
+			shutdown(conn->io.fd, SHUT_RD);
 }
 
 /* The client learns at once that nobody reads on; the end of input then takes its usual way, so

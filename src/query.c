@@ -93,6 +93,7 @@ void query_cancel(struct query *query)
 	if (query->phase == Q_FINISHED) {
 		turn_drop_job(&query->delivery);
 	} else {
+		assert(query->phase == Q_RUNNING);
 		cancel_work(query);
 		end(query);
 	}

@@ -10,6 +10,7 @@
 
 #include "config.h"
 #include "http.h"
+#include "poller.h"
 #include "query.h"
 #include "resolver.h"
 #include "timer.h"
@@ -28,6 +29,7 @@ struct generation {
 struct worker {
 	struct event_base *base;
 	struct turn turn;
+	struct poller *poller;
 	struct event *wake; /* the turn wants another */
 	struct event *tick; /* pending while queries run */
 	struct event *reap; /* pending when there are tables that nobody uses */
@@ -227,7 +229,8 @@ static bool open_loop(struct worker *worker, struct error *error)
 {
 	worker->base = base_new();
 	worker->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (!worker->base || worker->bell < 0)
+	worker->poller = worker->base ? poller_new(worker->base, &worker->turn) : NULL;
+	if (!worker->poller || worker->bell < 0)
 		return error_set(error, "cannot make an event loop");
 	worker->wake = evtimer_new(worker->base, on_wake, worker);
 	worker->tick = evtimer_new(worker->base, on_tick, worker);
@@ -270,6 +273,8 @@ void worker_free(struct worker *worker)
 	if (worker->resolver)
 		resolver_free(worker->resolver);
 	timers_free(&worker->timers);
+	if (worker->poller)
+		poller_free(worker->poller);
 	if (worker->rung)
 		event_free(worker->rung);
 	if (worker->wake)
@@ -339,6 +344,11 @@ struct event_base *worker_base(struct worker *worker)
 struct turn *worker_turn(struct worker *worker)
 {
 	return &worker->turn;
+}
+
+struct poller *worker_poller(struct worker *worker)
+{
+	return worker->poller;
 }
 
 struct table_set *worker_tables(struct worker *worker)

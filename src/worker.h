@@ -11,6 +11,7 @@
 struct config;
 struct event_base;
 struct http;
+struct poller;
 struct resolver;
 struct worker;
 
@@ -37,6 +38,7 @@ void worker_free(struct worker *worker); /* stopped, or never run; its connectio
 /* The worker's own thread only, or any before it runs. */
 struct event_base *worker_base(struct worker *worker);
 struct turn *worker_turn(struct worker *worker);
+struct poller *worker_poller(struct worker *worker);
 struct table_set *worker_tables(struct worker *worker);  /* those in use */
 struct resolver *worker_resolver(struct worker *worker); /* made when the first table asks; of the
 							  * system's servers */

@@ -16,13 +16,13 @@ LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
     ["setting", "turn", "timer", "question", "table", "digest", "query", "codec"],
     ["address", "domain", "json", "template", "config_parts", "config"],
-    ["http", "resolver", "names", "redis", "worker", "crew", "fronts"],
+    ["http", "resolver", "names", "redis", "poller", "worker", "crew", "fronts"],
     ["dialog", "conn", "backends"],
     ["listener", "listeners", "daemon", "reload", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "resolver", "names", "redis", "worker", "conn", "listener"},
+    "event2": {"http", "resolver", "names", "redis", "poller", "worker", "conn", "listener"},
     "curl": {"http"},
     "ares": {"resolver"},
     "idn2": {"domain"},
