@@ -23,6 +23,8 @@ enum decoded {
 	DECODE_BROKEN,  /* send `out`, then close */
 };
 
+struct table_conf;
+
 struct codec {
 	const char *name;
 	unsigned max_inflight;        /* questions under way on one connection; more are not read */
@@ -32,13 +34,21 @@ struct codec {
 	const struct setting *settings; /* the listener's keys beyond the common ones */
 	size_t conf_size, session_size; /* session: zeroed memory for each connection */
 
+	/* Once, by the loader: rules between the settings, and whether the listener's table offers what
+	 * will be asked of it. An error begins with the name of a setting and ": ". NULL: no rules. */
+	bool (*check)(const void *conf, const struct table_conf *table, struct error *error);
+
 	/* Starts at the first byte not yet used and keeps no pointer into `in`; *used <= in.len. It may
 	 * use bytes and write to `out` without a message. A stream cut anywhere means the same. When
 	 * a request is refused or the stream is broken, *why says so in one word for the counters. */
 	enum decoded (*decode)(void *session, const void *conf, struct str in, size_t *used,
 		struct message *message, struct buf *out, const char **why);
 
-	/* The answer to the message that carried `tag`. */
+	/* Why the protocol cannot carry what an ST_OK says; NULL: it can. As a function NULL: it can
+	 * always. Ask by codec_fit(). */
+	const char *(*unfit)(const struct answer *answer);
+
+	/* The answer to the message that carried `tag`; codec_fit() has seen it. */
 	void (*encode)(void *session, const void *conf, uint64_t tag, const struct answer *answer,
 		struct buf *out);
 
@@ -47,6 +57,14 @@ struct codec {
 
 /* Every codec; NULL ends it. Defined in fronts.c. */
 extern const struct codec *const codecs[];
+
+/* Before encode(): a value that the protocol cannot carry makes the answer ST_TEMP, and is not cut. */
+static inline void codec_fit(const struct codec *codec, struct answer *answer)
+{
+	const char *why = answer->status == ST_OK && codec->unfit ? codec->unfit(answer) : NULL;
+	if (why)
+		*answer = (struct answer){.status = ST_TEMP, .why = str_of(why)};
+}
 
 /* NULL when there is none of that name. */
 const struct codec *codec_find(struct str name);

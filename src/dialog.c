@@ -170,6 +170,7 @@ static void finish(struct slot *slot)
 
 static void answered(struct slot *slot)
 {
+	codec_fit(slot->dialog->home->conf->codec, &slot->query.answer);
 	if (slot->query.answer.status >= ST_TEMP)
 		complain(slot, &slot->query.answer);
 	finish(slot);
