@@ -54,7 +54,7 @@ struct backend {
 /* Every backend, in the order `mapmux help` shows them; NULL ends it. Defined in backends/list.c. */
 extern const struct backend *const backends[];
 
-/* Every composite, the innermost first; NULL ends it. Defined in backends/list.c. */
+/* Every composite, the innermost first; NULL ends it. Defined in backends/composites.c. */
 extern const struct backend *const composites[];
 enum { MAX_COMPOSITES = 4 };
 

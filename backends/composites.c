@@ -1,0 +1,6 @@
+/* Every composite, the innermost first. */
+#include "list.h"
+
+const struct backend *const composites[] = {
+	NULL,
+};
