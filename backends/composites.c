@@ -2,5 +2,7 @@
 #include "list.h"
 
 const struct backend *const composites[] = {
+	&backend_guard,
+	&backend_keys,
 	NULL,
 };
