@@ -45,6 +45,8 @@ static struct str show_flags(const struct question *ask, struct arena *mem)
 	static const char *const names[] = {
 		" recurse", " by key", " by value", " without values", " exact key"};
 	struct str text = STR("");
+	if (ask->max_rows > 0)
+		text = arena_printf(mem, " at most %" PRIu64, ask->max_rows);
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (ask->flags & 1u << i)
 			text = arena_printf(mem, "%s%s", text.ptr, names[i]);
@@ -101,6 +103,7 @@ const struct backend backend_scripted = {
 	.help = "answers as the script says",
 	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE),
 	.can_expire = true,
+	.can_break = true,
 	.settings = settings,
 	.conf_size = 1,
 	.start = start,
