@@ -88,7 +88,7 @@ static void on_settle(struct job *job);
 
 static void touch(struct peer *peer)
 {
-	turn_add_job(&peer->stage->turn, &peer->settle, on_settle);
+	turn_add_job(&peer->worker->turn, &peer->settle, on_settle);
 }
 
 static void on_answers(struct dialog *dialog)
@@ -118,56 +118,56 @@ static void on_settle(struct job *job)
 
 void peer_send(struct peer *peer, struct str bytes)
 {
-	stage_enter(peer->stage);
+	worker_enter(peer->worker);
 	buf_add(&peer->in, bytes);
 	if (dialog_may_read(&peer->dialog))
 		decode(peer);
 	touch(peer);
-	stage_leave(peer->stage);
+	worker_leave(peer->worker);
 }
 
 void peer_end(struct peer *peer, bool gone)
 {
-	stage_enter(peer->stage);
+	worker_enter(peer->worker);
 	peer->over = true;
 	if (gone) {
 		peer->dialog.gone = true;
 		peer->told = true;
 	}
 	touch(peer);
-	stage_leave(peer->stage);
+	worker_leave(peer->worker);
 }
 
 void peer_read(struct peer *peer, bool reads)
 {
-	stage_enter(peer->stage);
+	worker_enter(peer->worker);
 	peer->deaf = !reads;
 	touch(peer);
-	stage_leave(peer->stage);
+	worker_leave(peer->worker);
 }
 
 /* ---- life and death ---- */
 
-static struct dialog_home *find_home(struct stage *stage, struct str listener)
+static struct dialog_home *find_home(struct worker *worker, struct str listener)
 {
-	for (size_t i = 0; i < stage->world->config.nlistens; i++) {
-		const struct listen_conf *listen = &stage->world->config.listens[i];
+	for (size_t i = 0; i < worker->world->config.nlistens; i++) {
+		const struct listen_conf *listen = &worker->world->config.listens[i];
 		if (listener.len == 0 || str_eq(listener, str_of(listen->codec->name)) ||
 			str_eq(listener, str_of(listen->address_text)))
-			return &stage->homes[i];
+			return &worker->homes[i];
 	}
 	return NULL;
 }
 
-struct peer *peer_new(struct stage *stage, struct str name, struct str listener, bool crowded)
+struct peer *peer_new(struct worker *worker, struct str name, struct str listener, bool crowded)
 {
-	struct dialog_home *home = find_home(stage, listener);
+	struct dialog_home *home = find_home(worker, listener);
 	if (!home || !framing_of(home->conf->codec))
 		return NULL;
 	struct peer *peer = memory_new(sizeof(*peer) + home->conf->codec->session_size);
 	peer->name = name;
 	peer->framing = framing_of(home->conf->codec);
-	peer->stage = stage;
+	peer->worker = worker;
 	peer->open = true;
 	peer->in.max = peer->heard.max = MAX_HEARD;
 	dialog_open(&peer->dialog, home, peer->session, on_answers);

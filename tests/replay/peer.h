@@ -16,7 +16,7 @@ struct framing {
 struct peer {
 	struct str name;
 	const struct framing *framing;
-	struct stage *stage;
+	struct worker *worker;
 	struct dialog dialog;
 	struct job settle;
 	struct buf in;    /* sent by the client, not yet decoded */
@@ -31,7 +31,7 @@ struct peer {
 
 /* A connection to a listener, called by its protocol or address, of one worker. NULL: no listener of that
  * name; empty: the first one. */
-struct peer *peer_new(struct stage *stage, struct str name, struct str listener, bool crowded);
+struct peer *peer_new(struct worker *worker, struct str name, struct str listener, bool crowded);
 void peer_free(struct peer *peer);
 
 /* One read(2) of what the client sent. */

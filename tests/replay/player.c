@@ -154,7 +154,7 @@ static bool do_connect(struct player *player, struct peer *again, struct str res
 	}
 	struct peer *peer = NULL;
 	if (good)
-		peer = peer_new(&player->world.stages[worker - 1], arena_str(&player->mem, name),
+		peer = peer_new(&player->world.crew[worker - 1], arena_str(&player->mem, name),
 			listener, crowded);
 	if (!peer)
 		return error_set(&player->failure->what,

@@ -69,30 +69,30 @@ static struct str show_question(const struct question *ask, struct arena *mem)
 
 static void tell(const struct asked *asked, const char *verb)
 {
-	const struct stage *stage = asked->stage;
+	const struct worker *worker = asked->worker;
 	const char *name = asked->query->table->conf->name;
-	if (stage->number == 1)
-		world_tell(stage->world, "%s %s %s", name, verb, asked->what.ptr);
+	if (worker->number == 1)
+		world_tell(worker->world, "%s %s %s", name, verb, asked->what.ptr);
 	else
-		world_tell(stage->world, "%s %s %s in worker %u", name, verb, asked->what.ptr,
-			stage->number);
+		world_tell(worker->world, "%s %s %s in worker %u", name, verb, asked->what.ptr,
+			worker->number);
 }
 
 static void start(struct query *query)
 {
 	struct asked *asked = arena_alloc(query->mem, sizeof(*asked));
 	asked->query = query;
-	asked->stage = stage_of(query->table);
+	asked->worker = query->table->worker;
 	asked->what = show_question(query->ask, query->mem);
 	query->work = asked;
-	TAILQ_INSERT_TAIL(&asked->stage->world->waiting, asked, link);
+	TAILQ_INSERT_TAIL(&asked->worker->world->waiting, asked, link);
 	tell(asked, "asked");
 }
 
 static void cancel(struct query *query)
 {
 	struct asked *asked = query->work;
-	TAILQ_REMOVE(&asked->stage->world->waiting, asked, link);
+	TAILQ_REMOVE(&asked->worker->world->waiting, asked, link);
 	tell(asked, "cancelled");
 }
 
@@ -206,9 +206,9 @@ bool scripted_answer(struct asked *asked, struct str text, struct error *error)
 		return error_set(error,
 			"no answer; write [ttl SECONDS] [no_store], and then one of ok VALUE, rows "
 			"NAME=VALUE ..., notfound, temp WHY, broken WHY, perm WHY, uncertain WHY");
-	TAILQ_REMOVE(&asked->stage->world->waiting, asked, link);
-	stage_enter(asked->stage);
+	TAILQ_REMOVE(&asked->worker->world->waiting, asked, link);
+	worker_enter(asked->worker);
 	query_finish(asked->query, &answer);
-	stage_leave(asked->stage);
+	worker_leave(asked->worker);
 	return true;
 }

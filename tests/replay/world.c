@@ -7,9 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum {
-	MAX_STANDSTILL = 10000
-}; /* timers that fire without time passing: none does that for ever */
+enum { MAX_STANDSTILL = 10000 }; /* turns without time passing: nothing takes more */
 
 static uint64_t now_ms; /* turn->clock() has no other way to learn it */
 
@@ -18,21 +16,16 @@ static uint64_t fake_clock(void)
 	return now_ms;
 }
 
-static struct stage *stage_of_turn(struct turn *turn)
+static struct worker *worker_of(struct turn *turn)
 {
-	return (struct stage *)(void *)((char *)turn - offsetof(struct stage, turn));
-}
-
-struct stage *stage_of(const struct table *table)
-{
-	return stage_of_turn(table->turn);
+	return (struct worker *)(void *)((char *)turn - offsetof(struct worker, turn));
 }
 
 /* ---- turns and time ---- */
 
 static void on_wake(struct turn *turn)
 {
-	stage_of_turn(turn)->woken = true;
+	worker_of(turn)->woken = true;
 }
 
 static void on_arm(struct timers *timers, uint64_t in_ms)
@@ -41,28 +34,47 @@ static void on_arm(struct timers *timers, uint64_t in_ms)
 	(void)in_ms;
 }
 
-void stage_enter(struct stage *stage)
+void worker_enter(struct worker *worker)
 {
-	turn_enter(&stage->turn);
+	turn_enter(&worker->turn);
 }
 
-void stage_leave(struct stage *stage)
+static struct worker *find_busy(struct world *world)
 {
-	turn_leave(&stage->turn);
-	while (stage->woken) {
-		stage->woken = false;
-		turn_enter(&stage->turn);
-		turn_leave(&stage->turn);
+	for (unsigned i = 0; i < world->workers; i++)
+		if (world->crew[i].woken || !STAILQ_EMPTY(&world->crew[i].mail))
+			return &world->crew[i];
+	return NULL;
+}
+
+static void read_mail(struct worker *worker)
+{
+	struct letter *letter;
+	while ((letter = STAILQ_FIRST(&worker->mail))) {
+		STAILQ_REMOVE_HEAD(&worker->mail, link);
+		letter->open(worker, letter);
 	}
 }
 
-static void look_at_clock(struct stage *stage)
+void worker_leave(struct worker *worker)
 {
-	stage_enter(stage);
-	timers_run(&stage->timers);
-	for (size_t i = 0; i < stage->tables.n; i++)
-		query_expire(&stage->tables.tables[i]);
-	stage_leave(stage);
+	struct world *world = worker->world;
+	turn_leave(&worker->turn);
+	while ((worker = find_busy(world))) {
+		worker->woken = false;
+		turn_enter(&worker->turn);
+		read_mail(worker);
+		turn_leave(&worker->turn);
+	}
+}
+
+static void look_at_clock(struct worker *worker)
+{
+	worker_enter(worker);
+	timers_run(&worker->timers);
+	for (size_t i = 0; i < worker->tables.n; i++)
+		query_expire(&worker->tables.tables[i]);
+	worker_leave(worker);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -71,12 +83,12 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /* When something is due in this worker; at the latest at `until`. */
-static uint64_t next_moment(const struct stage *stage, uint64_t until)
+static uint64_t next_moment(const struct worker *worker, uint64_t until)
 {
-	if (stage->timers.armed_ms > 0)
-		until = earlier(until, stage->timers.armed_ms);
-	for (size_t i = 0; i < stage->tables.n; i++) {
-		const struct query *first = TAILQ_FIRST(&stage->tables.tables[i].running);
+	if (worker->timers.armed_ms > 0)
+		until = earlier(until, worker->timers.armed_ms);
+	for (size_t i = 0; i < worker->tables.n; i++) {
+		const struct query *first = TAILQ_FIRST(&worker->tables.tables[i].running);
 		if (first)
 			until = earlier(until, first->deadline);
 	}
@@ -88,7 +100,7 @@ static void step_to(struct world *world, uint64_t ms)
 	if (ms > now_ms)
 		now_ms = ms;
 	for (unsigned i = 0; i < world->workers; i++)
-		look_at_clock(&world->stages[i]);
+		look_at_clock(&world->crew[i]);
 }
 
 void world_pass(struct world *world, uint64_t ms)
@@ -98,11 +110,25 @@ void world_pass(struct world *world, uint64_t ms)
 	while (now_ms < until) {
 		uint64_t next = until, before = now_ms;
 		for (unsigned i = 0; i < world->workers; i++)
-			next = next_moment(&world->stages[i], next);
+			next = next_moment(&world->crew[i], next);
 		step_to(world, next);
 		standstill = now_ms == before ? standstill + 1 : 0;
 		assert(standstill < MAX_STANDSTILL);
 	}
+}
+
+/* ---- worker.h, as far as the tables of scripts need it ---- */
+
+void worker_post(struct worker *to, struct letter *letter)
+{
+	STAILQ_INSERT_TAIL(&to->mail, letter, link);
+}
+
+struct event_base *worker_base(struct worker *worker)
+{
+	(void)worker;
+	assert(!"a table of a script has no use for a loop");
+	return NULL;
 }
 
 /* ---- life and death ---- */
@@ -156,34 +182,35 @@ static bool load(struct world *world, const struct yaml *yaml, struct error *err
 	return error_set(error, "config%s%s", n ? "" : ": ", inner.text + n);
 }
 
-static bool stage_open(struct world *world, unsigned number, struct error *error)
+static bool open_worker(struct world *world, unsigned number, struct error *error)
 {
-	struct stage *stage = &world->stages[number - 1];
-	*stage = (struct stage){.world = world, .number = number};
-	turn_init(&stage->turn, on_wake);
-	stage->turn.clock = fake_clock;
-	stage->turn.now_ms = now_ms;
-	timers_init(&stage->timers, &stage->turn, on_arm);
+	struct worker *worker = &world->crew[number - 1];
+	*worker = (struct worker){.world = world, .number = number};
+	STAILQ_INIT(&worker->mail);
+	turn_init(&worker->turn, on_wake);
+	worker->turn.clock = fake_clock;
+	worker->turn.now_ms = now_ms;
+	timers_init(&worker->timers, &worker->turn, on_arm);
 	const struct config *config = &world->config;
-	if (!table_set_open(
-		    &stage->tables, config->tables, config->ntables, NULL, &stage->turn, error)) {
-		timers_free(&stage->timers);
+	if (!table_set_open(&worker->tables, config->tables, config->ntables, worker, &worker->turn,
+		    NULL, error)) {
+		timers_free(&worker->timers);
 		return false;
 	}
-	stage->homes = memory_new(config->nlistens * sizeof(stage->homes[0]));
+	worker->homes = memory_new(config->nlistens * sizeof(worker->homes[0]));
 	for (size_t i = 0; i < config->nlistens; i++)
-		dialog_home_open(&stage->homes[i], &config->listens[i], &stage->turn,
-			&stage->tables, config->listens[i].address_text);
+		dialog_home_open(&worker->homes[i], &config->listens[i], &worker->turn,
+			&worker->tables, config->listens[i].address_text);
 	return true;
 }
 
-static void stage_close(struct stage *stage)
+static void close_worker(struct worker *worker)
 {
-	for (size_t i = 0; i < stage->world->config.nlistens; i++)
-		dialog_home_close(&stage->homes[i]);
-	free(stage->homes);
-	table_set_close(&stage->tables);
-	timers_free(&stage->timers);
+	for (size_t i = 0; i < worker->world->config.nlistens; i++)
+		dialog_home_close(&worker->homes[i]);
+	free(worker->homes);
+	table_set_close(&worker->tables);
+	timers_free(&worker->timers);
 }
 
 bool world_open(struct world *world, const struct yaml *yaml, unsigned workers, struct error *error)
@@ -197,7 +224,7 @@ bool world_open(struct world *world, const struct yaml *yaml, unsigned workers, 
 		return false;
 	}
 	for (; world->workers < workers; world->workers++)
-		if (!stage_open(world, world->workers + 1, error)) {
+		if (!open_worker(world, world->workers + 1, error)) {
 			world_close(world);
 			return false;
 		}
@@ -206,8 +233,10 @@ bool world_open(struct world *world, const struct yaml *yaml, unsigned workers, 
 
 void world_close(struct world *world)
 {
-	while (world->workers > 0)
-		stage_close(&world->stages[--world->workers]);
+	for (unsigned i = 0; i < world->workers; i++)
+		close_worker(&world->crew[i]);
+	for (unsigned i = 0; i < world->workers; i++) /* nothing in them is lost */
+		read_mail(&world->crew[i]);
 	config_free(&world->config);
 	arena_clear(&world->mem);
 }

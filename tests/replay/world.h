@@ -9,13 +9,15 @@
 #include "query.h"
 #include "script.h"
 #include "timer.h"
+#include "worker.h"
 
-/* One worker's share of the world. */
-struct stage {
+/* What the daemon knows by this name, without a thread and a loop. */
+struct worker {
 	struct world *world;
 	unsigned number; /* from 1 */
 	struct turn turn;
 	struct timers timers;
+	STAILQ_HEAD(, letter) mail;
 	bool woken;
 	struct table_set tables;
 	struct dialog_home *homes; /* by listener */
@@ -30,14 +32,14 @@ struct event {
 /* A question that a scripted table was asked and has not answered; lives in its asker's arena. */
 struct asked {
 	struct query *query;
-	struct stage *stage;
+	struct worker *worker;
 	struct str what; /* as the event says it */
 	TAILQ_ENTRY(asked) link;
 };
 
 struct world {
 	struct config config;
-	struct stage stages[MAX_WORKERS];
+	struct worker crew[MAX_WORKERS];
 	unsigned workers;
 	STAILQ_HEAD(, event) events; /* that no step has expected yet */
 	TAILQ_HEAD(, asked) waiting; /* of all tables and workers, the oldest first */
@@ -50,12 +52,10 @@ bool world_open(
 	struct world *world, const struct yaml *yaml, unsigned workers, struct error *error);
 void world_close(struct world *world); /* its clients are gone */
 
-/* The worker that a table lives in. */
-struct stage *stage_of(const struct table *table);
-
-/* Everything that is to happen happens in a worker's turn. */
-void stage_enter(struct stage *stage);
-void stage_leave(struct stage *stage); /* goes on until nothing is left to do */
+/* Everything that is to happen happens in a worker's turn; at its end all workers go on until there is
+ * nothing left to do for any. */
+void worker_enter(struct worker *worker);
+void worker_leave(struct worker *worker);
 
 /* Time, with all that timers and deadlines bring. */
 void world_pass(struct world *world, uint64_t ms);
