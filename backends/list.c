@@ -14,5 +14,6 @@ const struct backend *const backends[] = {
 };
 
 const struct backend *const composites[] = {
+	&backend_cache,
 	NULL,
 };

@@ -49,6 +49,11 @@ struct backend {
 
 	void (*start)(struct query *query);  /* leads to one query_finish(), now or later */
 	void (*cancel)(struct query *query); /* lets go of it; NULL: start() always finishes */
+
+	/* Any thread: what it keeps of that key (NULL: of all) is not to be used again, by any worker. */
+	void (*forget)(const struct table *table, const struct str *key);
+
+	const char *const *counters; /* names of table_stats.counters; NULL ends them */
 };
 
 /* Every backend, in the order `mapmux help` shows them; NULL ends it. Defined in backends/list.c. */
@@ -86,12 +91,16 @@ struct table_conf {
 	 * is the outermost. */
 	struct table_conf *inner; /* of a composite: the one it stands around; else NULL */
 	bool hidden;              /* a composite stands around it */
+	bool wants_ttl; /* a composite around it keeps answers as long as the source says */
 	void *composite_confs[MAX_COMPOSITES]; /* the settings of all, by composites[] */
 };
+
+enum { MAX_COUNTERS = 10 };
 
 /* This worker's counters of a table; written by its thread, read by any. */
 struct table_stats {
 	_Atomic uint64_t results[ST_COUNT];
+	_Atomic uint64_t counters[MAX_COUNTERS]; /* the backend's own */
 };
 
 /* The same table as one worker lives it: private to its thread. */
@@ -132,6 +141,21 @@ static inline struct table *table_of(const struct table *user, const struct tabl
 static inline struct table *table_inner(const struct table *composite)
 {
 	return table_of(composite, composite->conf->inner);
+}
+
+/* Any thread: the table and those it stands around forget what they keep of that key (NULL: of all). */
+void table_forget(const struct table *table, const struct str *key);
+
+/* Its own thread: sets or adds to one of the backend's counters. */
+static inline void table_set_counter(struct table *table, unsigned which, uint64_t n)
+{
+	atomic_store_explicit(&table->stats.counters[which], n, memory_order_relaxed);
+}
+
+static inline void table_count(struct table *table, unsigned which)
+{
+	table_set_counter(table, which,
+		atomic_load_explicit(&table->stats.counters[which], memory_order_relaxed) + 1);
 }
 
 /* NULL when there is none of that name. */

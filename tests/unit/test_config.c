@@ -294,6 +294,33 @@ static void orders_tables(void **state)
 	config_free(&config);
 }
 
+/* What clients and other tables see under that name. */
+static const struct table_conf *outermost(const char *name)
+{
+	const struct table_conf *found = table(name);
+	while (found->hidden)
+		found++;
+	return found;
+}
+
+/* The options of every table put composites around it, under its name; side_effects keeps them away. */
+static void stacks_composites(void **state)
+{
+	(void)state;
+	assert_true(load_yaml(TABLES "- {name: plain, type: memory}\n"
+				     "- {name: kept, type: memory, cache: {ttl: 1s}}\n"
+				     "- {name: slow, type: url, param: \"http://a/{}\"}\n"
+				     "- {name: each, type: url, param: \"http://a/{}\", "
+				     "side_effects: yes, cache: {ttl: 1s}}\n"));
+	assert_null(outermost("plain")->inner);
+	assert_string_equal(outermost("kept")->backend->name, "cache");
+	assert_string_equal(outermost("kept")->inner->backend->name, "memory");
+	assert_true(outermost("kept")->inner->hidden);
+	assert_string_equal(outermost("slow")->backend->name, "cache");
+	assert_string_equal(outermost("each")->backend->name, "url");
+	config_free(&config);
+}
+
 static void replaces_variables(void **state)
 {
 	static const char *const cases[][2] = {
@@ -386,8 +413,17 @@ static void refuses_yaml(void **state)
 		{"listeners:\n- {protocol: dict, address: x, max_lin: 5}\n",
 			"x.yaml:2: max_lin: unknown key; did you mean max_line? allowed: protocol, "
 			"address, table,"},
-		{TABLES "- {name: a, type: memory, cache: {ttl: 60s}}\n",
-			"x.yaml:3: cache: unknown key; allowed: name, type, param, timeout"},
+		{TABLES "- {name: a, type: memory, cahce: {ttl: 60s}}\n",
+			"x.yaml:3: cahce: unknown key; allowed: name, type, param, timeout"},
+		{TABLES "- {name: a, type: memory, cache: {tll: 60s}}\n",
+			"x.yaml:3: cache.tll: unknown key; allowed in \"cache\": ttl,"},
+		{TABLES "- name: a\n  type: memory\n  cache:\n    ttl: 60s\n    max_bytes: 1k\n",
+			"x.yaml:7: cache.max_bytes: \"1k\" is out of range; allowed: 64k to"},
+		{TABLES "- name: a\n  type: memory\n  cache:\n    stale: 60s\n",
+			"x.yaml:6: cache.stale: nothing is kept that could be stale; allowed: "
+			"together"},
+		{TABLES "- name: a\n  type: memory\n  cache: {ttl: never}\n",
+			"x.yaml:5: cache.ttl: \"never\" is no duration; write it like"},
 		{TABLES "- name: a\n  type: memory\n\n  tiemout: 3s\n",
 			"x.yaml:6: tiemout: unknown key; did you mean timeout? allowed"},
 		/* values */
@@ -868,6 +904,7 @@ int main(void)
 		cmocka_unit_test(adds_files),
 		cmocka_unit_test(takes_every_kind_of_value),
 		cmocka_unit_test(orders_tables),
+		cmocka_unit_test(stacks_composites),
 		cmocka_unit_test(replaces_variables),
 		cmocka_unit_test(reads_secret_files),
 		cmocka_unit_test(refuses_yaml),

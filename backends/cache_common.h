@@ -1,0 +1,48 @@
+/* What the workers share of one cached table: its bounds, and who has forgotten what. */
+#ifndef MAPMUX_CACHE_COMMON_H
+#define MAPMUX_CACHE_COMMON_H
+
+#include <stdatomic.h>
+
+#include "str.h"
+
+/* Keys fall into so many slots; a further one is for all iterations. A change of one key makes the cache
+ * forget all keys of its slot. */
+enum { CACHE_SLOTS = 1024, CACHE_ITERATIONS = CACHE_SLOTS };
+
+/* Counted; every function may be called by any thread.
+ *
+ * A stamp only grows. What is asked of the source carries the stamp of its slot from before it was asked,
+ * and what is kept carries it on: it counts only while the stamp has not moved. So a change needs to tell
+ * nobody: it moves the stamp before it begins and when it has ended, and no worker can answer with what
+ * was before, nor can a read that was under way put it back. */
+struct cache_common {
+	_Atomic unsigned refs, nstores;
+	size_t max_entries, max_bytes; /* of all workers together */
+	int64_t stale_ms;              /* so long behind its end an answer is worth keeping */
+	uint64_t hash_a, hash_b;       /* keys of the hash: clients choose texts */
+	_Atomic uint64_t all; /* the stamp of the table: moved by cache_common_forget_all() */
+	_Atomic uint64_t stamps[CACHE_SLOTS + 1];
+	/* ms: until then another process may know of a slot what was before a change (cache_shared.c) */
+	_Atomic uint64_t distrusted[CACHE_SLOTS + 1];
+};
+
+struct cache_common *cache_common_new(size_t max_entries, size_t max_bytes, int64_t stale_ms);
+struct cache_common *cache_common_keep(struct cache_common *common);
+void cache_common_release(struct cache_common *common);
+
+/* By the bare key, for all users and scopes. */
+unsigned cache_slot(struct str key);
+
+/* What is kept of this key, and every iteration, counts no more. */
+void cache_common_forget(struct cache_common *common, struct str key);
+void cache_common_forget_all(struct cache_common *common);
+
+/* The sum of both stamps: as each only grows, it stays the same just when both do. */
+static inline uint64_t cache_stamp(const struct cache_common *common, unsigned slot)
+{
+	return atomic_load_explicit(&common->stamps[slot], memory_order_acquire) +
+	       atomic_load_explicit(&common->all, memory_order_acquire);
+}
+
+#endif
