@@ -14,6 +14,7 @@ enum { MAX_NAME = 256 << 10 }; /* bytes; a longer question is asked by itself */
 struct passage {
 	struct cache_work work;
 	struct query child, *parent;
+	struct level_mark mark; /* comes before a change, where there is a second level */
 };
 
 static struct cache *cache_of(const struct query *query)
@@ -45,12 +46,26 @@ static void on_passed(struct query *child)
 static void leave_passage(struct cache_work *work)
 {
 	struct passage *passage = (struct passage *)(void *)work;
+	level_mark_cancel(&passage->mark);
 	query_cancel(&passage->child);
 	end_passage(passage);
 }
 
+static void go_through(struct passage *passage)
+{
+	struct query *query = passage->parent;
+	if (query_begin(&passage->child, table_inner(query->table), query->ask, on_passed))
+		on_passed(&passage->child);
+}
+
+static void on_marked(struct level_mark *mark)
+{
+	go_through((struct passage *)(void *)((char *)mark - offsetof(struct passage, mark)));
+}
+
 static void pass(struct query *query)
 {
+	struct level *level = cache_of(query)->level;
 	struct passage *passage = arena_alloc(query->mem, sizeof(*passage));
 	passage->work.leave = leave_passage;
 	passage->parent = query;
@@ -58,8 +73,9 @@ static void pass(struct query *query)
 	passage->child.deadline = query->deadline;
 	query->work = &passage->work;
 	forget_changes(cache_of(query), query->ask);
-	if (query_begin(&passage->child, table_inner(query->table), query->ask, on_passed))
-		on_passed(&passage->child);
+	if (query->ask->op != OP_CHANGE || !level ||
+		!level_mark_start(level, &passage->mark, query->ask, query->mem, on_marked))
+		go_through(passage);
 }
 
 /* ---- what is ---- */
@@ -96,7 +112,7 @@ static void ask_shared(struct query *query)
 {
 	struct cache *cache = cache_of(query);
 	const struct question *ask = query->ask;
-	struct cache_place place = {.name = buf_str(&cache->name)};
+	struct cache_place place = {.name = buf_str(&cache->name), .key = ask->key};
 	place.hash = cache_store_hash(cache->store, place.name);
 	place.slot = ask->op == OP_ITERATE ? CACHE_ITERATIONS : cache_slot(ask->key);
 	place.stamp = cache_stamp(cache->store->common, place.slot);
@@ -137,6 +153,11 @@ static bool open_table(struct table *table, struct error *error)
 	cache->conf = table->conf->conf;
 	cache->name.max = MAX_NAME;
 	cache->store = cache_store_new(prepared->common);
+	if (table->worker)
+		cache->door = meet_door_new(table->worker, cache);
+	if (prepared->level)
+		cache->level = level_new(
+			table, prepared->level, cache->store->common, cache->conf->longest);
 	table->state = cache;
 	return true;
 }
@@ -145,6 +166,10 @@ static void close_table(struct table *table)
 {
 	struct cache *cache = table->state;
 	flight_close_all(cache);
+	if (cache->door)
+		meet_door_close(cache->door);
+	if (cache->level)
+		level_free(cache->level);
 	cache_store_release(cache->store);
 	buf_free(&cache->name);
 	free(cache);
@@ -153,6 +178,8 @@ static void close_table(struct table *table)
 static void forget(const struct table *table, const struct str *key)
 {
 	const struct cache *cache = table->state;
+	if (cache->level)
+		level_distrust(cache->level, key);
 	if (key)
 		cache_common_forget(cache->store->common, *key);
 	else

@@ -2,6 +2,8 @@
 #ifndef MAPMUX_BACKENDS_CACHE_H
 #define MAPMUX_BACKENDS_CACHE_H
 
+#include "cache_level.h"
+#include "cache_meet.h"
 #include "cache_store.h"
 #include "query.h"
 #include "table.h"
@@ -24,6 +26,7 @@ struct cache_conf {
 /* table_conf.shared */
 struct cache_prepared {
 	struct arena mem;
+	struct level_options *level; /* NULL: there is none */
 	struct cache_common *common;
 };
 
@@ -48,6 +51,9 @@ struct cache {
 	struct table *table;
 	const struct cache_conf *conf;
 	struct cache_store *store;
+	struct level *level;       /* NULL: there is none */
+	struct meet_door *door;    /* NULL: there are no other workers */
+	uint64_t last_id;          /* of a flight */
 	struct buf name;           /* to pack questions in */
 	uint64_t trouble_until_ms; /* the source failed or was slow a moment ago */
 	unsigned nbehind;          /* flights that nobody waits for */
@@ -78,6 +84,8 @@ struct flight {
 	struct cache *cache;
 	struct question ask;
 	struct cache_place place;
+	struct meet meet;       /* with the flights of other workers */
+	struct level_read read; /* comes before the child, where there is a second level */
 	uint64_t began_ms;
 	TAILQ_HEAD(, waiter) waiters;
 	bool over;   /* answered: nobody joins it */

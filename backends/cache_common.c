@@ -14,6 +14,7 @@ struct cache_common *cache_common_new(size_t max_entries, size_t max_bytes, int6
 		/* Early at boot: addresses have to do. */
 	}
 	common->refs = 1;
+	pthread_mutex_init(&common->lock, NULL);
 	common->max_entries = max_entries;
 	common->max_bytes = max_bytes;
 	common->stale_ms = stale_ms;
@@ -30,8 +31,10 @@ struct cache_common *cache_common_keep(struct cache_common *common)
 
 void cache_common_release(struct cache_common *common)
 {
-	if (atomic_fetch_sub(&common->refs, 1) == 1)
-		free(common);
+	if (atomic_fetch_sub(&common->refs, 1) > 1)
+		return;
+	pthread_mutex_destroy(&common->lock);
+	free(common);
 }
 
 unsigned cache_slot(struct str key)

@@ -2,13 +2,20 @@
 #ifndef MAPMUX_CACHE_COMMON_H
 #define MAPMUX_CACHE_COMMON_H
 
+#include <pthread.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #include "str.h"
 
 /* Keys fall into so many slots; a further one is for all iterations. A change of one key makes the cache
  * forget all keys of its slot. */
 enum { CACHE_SLOTS = 1024, CACHE_ITERATIONS = CACHE_SLOTS };
+
+/* Questions that a worker asks of the source are found by hash; so many chains. */
+enum { MEET_CHAINS = 256 };
+
+LIST_HEAD(meet_chain, meet);
 
 /* Counted; every function may be called by any thread.
  *
@@ -25,6 +32,9 @@ struct cache_common {
 	_Atomic uint64_t stamps[CACHE_SLOTS + 1];
 	/* ms: until then another process may know of a slot what was before a change (cache_shared.c) */
 	_Atomic uint64_t distrusted[CACHE_SLOTS + 1];
+
+	pthread_mutex_t lock; /* of what follows: cache_meet.c's */
+	struct meet_chain leaders[MEET_CHAINS];
 };
 
 struct cache_common *cache_common_new(size_t max_entries, size_t max_bytes, int64_t stale_ms);

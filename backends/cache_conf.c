@@ -57,6 +57,12 @@ const struct setting cache_settings[] = {
 		.min = 64 << 10,
 		.max = (int64_t)1 << 40,
 		.help = "memory for them"},
+	{.name = "cache.shared",
+		.kind = SET_SECRET,
+		AT(shared),
+		.fallback = "",
+		.help = "redis://[:password@]host:port/db?prefix=... or redis+unix:PATH: a second "
+			"level that several mapmux share"},
 	{.name = "cache.vary",
 		.kind = SET_LIST,
 		AT(vary_list),
@@ -75,7 +81,7 @@ bool cache_wanted(const struct table_conf *inner, const void *conf_of_table)
 	if (inner->options.side_effects)
 		return false;
 	return slow || conf->ttl_text[0] || conf->negative_ttl >= 0 || conf->stale > 0 ||
-	       conf->max_ttl >= 0 || conf->vary_list.n > 0;
+	       conf->shared[0] || conf->max_ttl >= 0 || conf->vary_list.n > 0;
 }
 
 static bool read_ttl(struct cache_conf *conf, struct error *error)
@@ -104,6 +110,10 @@ static bool check_company(const struct cache_conf *conf, struct error *error)
 		return error_set(error,
 			"cache.stale: nothing is kept that could be stale; allowed: together with "
 			"cache.ttl or cache.negative_ttl");
+	if (conf->shared[0] && !conf->keeps)
+		return error_set(error, "cache.shared: nothing is kept that could be shared; "
+					"allowed: together with "
+					"cache.ttl or cache.negative_ttl");
 	if (conf->max_ttl >= 0 && !conf->by_source)
 		return error_set(
 			error, "cache.max_ttl: bounds nothing; allowed: with cache.ttl: source");
@@ -125,6 +135,16 @@ static void read_vary(struct cache_conf *conf, struct arena *mem)
 	conf->policy = conf->vary.nattrs > 0;
 }
 
+static bool read_level(struct table_conf *table, const struct cache_conf *conf, struct error *error)
+{
+	struct cache_prepared *prepared = table->shared;
+	if (!conf->shared[0])
+		return true;
+	prepared->level = arena_alloc(&prepared->mem, sizeof(*prepared->level));
+	return level_parse(conf->shared, table->name, &prepared->mem, prepared->level, error) ||
+	       error_prefix(error, "cache.shared");
+}
+
 bool cache_check(struct table_conf *table, struct error *error)
 {
 	struct cache_conf *conf = table->conf;
@@ -140,10 +160,13 @@ bool cache_check(struct table_conf *table, struct error *error)
 		inner->wants_ttl = conf->by_source;
 	struct cache_prepared *prepared = memory_new(sizeof(*prepared));
 	table->shared = prepared;
-	read_vary(conf, &prepared->mem);
 	prepared->common =
 		cache_common_new((size_t)conf->max_entries, (size_t)conf->max_bytes, conf->stale);
-	return true;
+	read_vary(conf, &prepared->mem);
+	if (read_level(table, conf, error))
+		return true;
+	cache_drop(table);
+	return false;
 }
 
 void cache_drop(struct table_conf *table)

@@ -76,13 +76,20 @@ static void flight_free(struct flight *flight)
 	free(flight);
 }
 
+static void flight_cancel(struct flight *flight)
+{
+	meet_end(&flight->meet, &(struct meet_news){.lost = true});
+	level_read_cancel(&flight->read);
+	query_cancel(&flight->child);
+	flight_free(flight);
+}
+
 /* When nobody needs it any more, the source need not answer either. */
 static void drop_if_unwanted(struct flight *flight)
 {
-	if (!TAILQ_EMPTY(&flight->waiters) || flight->behind)
+	if (!TAILQ_EMPTY(&flight->waiters) || flight->behind || meet_is_followed(&flight->meet))
 		return;
-	query_cancel(&flight->child);
-	flight_free(flight);
+	flight_cancel(flight);
 }
 
 static void leave(struct cache_work *work)
@@ -136,8 +143,6 @@ static void join(struct flight *flight, struct waiter *waiter)
 
 /* ---- flying ---- */
 
-static void on_answer(struct query *child);
-
 static struct flight *flight_new(
 	struct cache *cache, const struct cache_place *place, const struct question *ask)
 {
@@ -149,17 +154,52 @@ static struct flight *flight_new(
 	question_copy(&flight->ask, ask, &flight->mem);
 	flight->place = *place;
 	flight->place.name = arena_str(&flight->mem, place->name);
+	flight->place.key = flight->ask.key;
 	flight->began_ms = cache_now(cache);
+	flight->meet = (struct meet){.place = &flight->place, .door = cache->door};
+	flight->meet.id = ++cache->last_id;
+	if (cache->door)
+		flight->meet.common = cache->store->common;
 	TAILQ_INIT(&flight->waiters);
 	LIST_INSERT_HEAD(chain_of(cache, place->hash), flight, link);
 	return flight;
+}
+
+static void on_answer(struct query *child);
+
+static void ask_source(struct flight *flight)
+{
+	query_start(&flight->child, table_inner(flight->cache->table), &flight->ask, on_answer);
+}
+
+static void land(struct flight *flight, const struct answer *answer, bool timed_out);
+
+static void on_read(struct level_read *read)
+{
+	struct flight *flight =
+		(struct flight *)(void *)((char *)read - offsetof(struct flight, read));
+	if (read->found)
+		land(flight, &read->answer, false);
+	else
+		ask_source(flight);
+}
+
+/* Another worker's request, the second level, the source: the first that there is. */
+static void take_off(struct flight *flight)
+{
+	struct cache *cache = flight->cache;
+	if (cache->door && !meet_begin(&flight->meet))
+		return;
+	if (!cache->level || !level_read_start(cache->level, &flight->read, &flight->place,
+				     &flight->mem, on_read))
+		ask_source(flight);
 }
 
 static struct flight *flight_start(
 	struct cache *cache, const struct cache_place *place, const struct question *ask)
 {
 	struct flight *flight = flight_new(cache, place, ask);
-	query_start(&flight->child, table_inner(cache->table), &flight->ask, on_answer);
+	take_off(flight);
 	return flight;
 }
 
@@ -181,12 +221,17 @@ static void keep(struct flight *flight, const struct answer *answer)
 	if (!cache->conf->keeps || (answer->status != ST_OK && answer->status != ST_NOTFOUND))
 		return;
 	int64_t ttl = cache_lifetime(cache->conf, answer);
+	if (flight->read.found && ttl > flight->read.left_ms)
+		ttl = flight->read.left_ms;
 	flight->place.until_ms = cache_now(cache) + (uint64_t)ttl;
 	if (ttl > 0)
 		cache_store_put(cache->store, &flight->place, answer, cache_now(cache));
 	else
 		cache_store_drop(cache->store, flight->place.name, flight->place.hash);
 	cache_publish(cache);
+	if (ttl > 0 && flight->read.may_fill && !flight->read.found &&
+		flight->place.stamp == cache_stamp(cache->store->common, flight->place.slot))
+		level_fill(cache->level, &flight->place, answer, ttl);
 }
 
 /* The flight ran out of its time, but who joined it late has most of his own. */
@@ -208,16 +253,18 @@ static void go_on(struct waiter *waiter)
 	join(next ? next : flight_start(cache, &place, waiter->query->ask), waiter);
 }
 
-static void on_answer(struct query *child)
+/* To all who wait, each his own copy. */
+static void land(struct flight *flight, const struct answer *answer, bool timed_out)
 {
-	struct flight *flight =
-		(struct flight *)(void *)((char *)child - offsetof(struct flight, child));
-	const struct answer *answer = &child->answer;
 	bool failed = answer->status == ST_TEMP;
-	bool timed_out = failed && cache_now(flight->cache) >= child->deadline;
 	struct waiter *waiter;
+	meet_end(&flight->meet, &(struct meet_news){.timed_out = timed_out,
+					.found = flight->read.found,
+					.left_ms = flight->read.left_ms,
+					.answer = *answer});
 	flight->over = true;
-	learn(flight, answer);
+	if (!flight->read.found)
+		learn(flight, answer);
 	keep(flight, answer);
 	while ((waiter = TAILQ_FIRST(&flight->waiters))) {
 		if (timed_out && !has_stale(waiter) && has_time(waiter)) {
@@ -231,6 +278,31 @@ static void on_answer(struct query *child)
 			give(waiter, answer);
 	}
 	flight_free(flight);
+}
+
+static void on_answer(struct query *child)
+{
+	struct flight *flight =
+		(struct flight *)(void *)((char *)child - offsetof(struct flight, child));
+	bool failed = child->answer.status == ST_TEMP;
+	land(flight, &child->answer, failed && cache_now(flight->cache) >= child->deadline);
+}
+
+void cache_told(struct cache *cache, uint64_t hash, uint64_t id, const struct meet_news *news)
+{
+	struct flight *flight;
+	LIST_FOREACH(flight, chain_of(cache, hash), link)
+	if (flight->meet.id == id)
+		break;
+	if (!flight)
+		return; /* nobody wanted it any more */
+	if (news->lost) {
+		take_off(flight);
+		return;
+	}
+	flight->read.found = news->found;
+	flight->read.left_ms = news->left_ms;
+	land(flight, &news->answer, news->timed_out);
 }
 
 /* ---- asking ---- */
@@ -260,8 +332,6 @@ void flight_close_all(struct cache *cache)
 {
 	struct flight *flight;
 	for (unsigned i = 0; i < FLIGHT_CHAINS; i++)
-		while ((flight = LIST_FIRST(&cache->flights[i]))) {
-			query_cancel(&flight->child);
-			flight_free(flight);
-		}
+		while ((flight = LIST_FIRST(&cache->flights[i])))
+			flight_cancel(flight);
 }

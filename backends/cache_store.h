@@ -49,7 +49,7 @@ struct cache_entry *cache_store_find(
 /* Keeps the answer in place of what is there. One that would take an eighth of the room for itself is
  * not kept, nor one whose stamp has moved meanwhile. */
 struct cache_place {
-	struct str name;
+	struct str name, key; /* the packed question, and its bare key */
 	uint64_t hash, stamp, until_ms;
 	unsigned slot;
 };

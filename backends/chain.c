@@ -23,6 +23,7 @@ struct hop {
 	struct query *parent;
 	size_t next;  /* table to ask when this one does not know */
 	unsigned ttl; /* the shortest that a table before this one gave; 0: none did */
+	bool no_store;
 };
 
 static struct hop *hop_of(struct query *child)
@@ -69,6 +70,7 @@ static void on_child(struct query *child)
 	struct hop *hop = hop_of(child);
 	struct table *next = NULL;
 	hop->ttl = shorter(hop->ttl, child->answer.ttl);
+	hop->no_store |= child->answer.no_store;
 	/* A transaction is the affair of one table: NOTFOUND tells that it changed nothing. */
 	if (child->answer.status == ST_NOTFOUND && child->ask->op != OP_CHANGE)
 		next = next_table(hop);
@@ -78,6 +80,7 @@ static void on_child(struct query *child)
 		return;
 	}
 	child->answer.ttl = hop->ttl;
+	child->answer.no_store = hop->no_store;
 	query_finish(hop->parent, &child->answer);
 }
 

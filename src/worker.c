@@ -164,6 +164,7 @@ struct worker *worker_new(const struct config *config, struct error *error)
 void worker_free(struct worker *worker)
 {
 	table_set_close(&worker->tables);
+	worker_read_mail(worker); /* of workers that were closed before */
 	if (worker->http)
 		http_free(worker->http);
 	if (worker->resolver)

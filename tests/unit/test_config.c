@@ -829,7 +829,7 @@ static void shows(const char *text, const struct setting *settings)
 		snprintf(key, sizeof(key), "%s:", dot ? dot + 1 : s->name);
 		if (!strstr(text, key))
 			fail_msg("conf/mapmux.yaml does not show %s", s->name);
-		snprintf(key, sizeof(key), "%s_file:", s->name);
+		snprintf(key, sizeof(key), "%s_file:", dot ? dot + 1 : s->name);
 		if (s->kind == SET_SECRET && !strstr(text, key))
 			fail_msg("conf/mapmux.yaml does not show %s", key);
 	}
