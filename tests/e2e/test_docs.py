@@ -32,7 +32,7 @@ from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "url", "static", "memory", "redis",
-                                                     "chain", "lua"))]
+                                                     "chain", "lua", "cache"))]
 # These need servers that only their own tests have: test_dns_mx, test_userli.
 ELSEWHERE = {"docs/dns-mx.md", "docs/userli.md"}
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",

@@ -796,11 +796,11 @@ static void a_million_entries(void **state)
 			fail_msg("%s is lost", name);
 	}
 	assert_int_equal(store->n, N);
-	double each = (double)(heap_used() - before - names) / N - VALUE;
-	print_message("an entry takes %.0f bytes beside its key and value\n", each);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-	assert_true(each > 0 && each <= 200);
-#endif
+	if (heap_used() > 0) { /* the malloc() of a sanitizer does not tell */
+		double each = (double)(heap_used() - before - names) / N - VALUE;
+		print_message("an entry takes %.0f bytes beside its key and value\n", each);
+		assert_true(each > 0 && each <= 200);
+	}
 	cache_store_release(store);
 }
 
