@@ -14,6 +14,8 @@ const struct backend *const backends[] = {
 };
 
 const struct backend *const composites[] = {
+	&backend_guard,
 	&backend_cache,
+	&backend_keys,
 	NULL,
 };

@@ -124,6 +124,7 @@ const struct backend backend_url = {
 	.name = "url",
 	.help = "asks an HTTP service: GET to read, POST and DELETE to write",
 	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY),
+	.can_break = true,
 	.settings = url_settings,
 	.conf_size = sizeof(struct url_conf),
 	.check = url_check,

@@ -97,7 +97,7 @@ static void on_row(struct url_ask *ask)
 	}
 	if (status == ST_TEMP || status == ST_PERM) {
 		for (unsigned i = 0; i < PARALLEL; i++)
-			http_cancel(&iteration->lookups[i].fetch);
+			url_ask_cancel(&iteration->lookups[i]);
 		url_finish(ask, ST_TEMP, value, why);
 		return;
 	}

@@ -28,6 +28,7 @@ struct backend {
 	const char *help;               /* one line for `mapmux help` */
 	unsigned ops;                   /* CAN(OP_LOOKUP) | ... */
 	bool can_expire;                /* honours question.expire_secs */
+	bool can_break;                 /* its answers may be `broken`: it asks somebody itself */
 	const struct setting *settings; /* the one named "param" is the type's main one */
 	size_t conf_size;
 
@@ -94,6 +95,14 @@ struct table_conf {
 	bool wants_ttl; /* a composite around it keeps answers as long as the source says */
 	void *composite_confs[MAX_COMPOSITES]; /* the settings of all, by composites[] */
 };
+
+/* The one that composites stand around; itself, if there are none. */
+static inline const struct table_conf *table_core(const struct table_conf *table)
+{
+	while (table->inner)
+		table = table->inner;
+	return table;
+}
 
 enum { MAX_COUNTERS = 10 };
 
