@@ -2,6 +2,7 @@
  * does for a question that it cannot answer itself is cache_flight.c's. */
 #include "cache.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "list.h"
@@ -90,8 +91,7 @@ static void answer_from(struct query *query, const struct cache_entry *entry)
 	struct cache *cache = cache_of(query);
 	struct answer answer;
 	bool whole = answer_unpack(cache_entry_answer(entry), &answer, query->mem);
-	if (!whole)
-		abort(); /* nobody but us has written it */
+	assert(whole); /* nobody but us has written it */
 	answer.ttl = cache_seconds((int64_t)(entry->until_ms - cache_now(cache)));
 	table_count(cache->table, CACHE_HIT);
 	query_finish(query, &answer);

@@ -4,9 +4,8 @@
 #include "cache.h"
 #include "list.h"
 
-enum { DAY_MS = 24 * 3600 * 1000 };
-
-static const int64_t year_ms = (int64_t)365 * DAY_MS;
+#define DAY_MS INT64_C(86400000)
+#define YEAR_MS (365 * DAY_MS)
 
 #define AT(member) .offset = offsetof(struct cache_conf, member)
 
@@ -21,27 +20,27 @@ const struct setting cache_settings[] = {
 		.kind = SET_MSEC,
 		AT(negative_ttl),
 		.fallback = "",
-		.max = (int64_t)365 * DAY_MS,
+		.max = YEAR_MS,
 		.help = "keep for so long that a key was not found"},
 	{.name = "cache.stale",
 		.kind = SET_MSEC,
 		AT(stale),
 		.fallback = "0",
-		.max = (int64_t)365 * DAY_MS,
+		.max = YEAR_MS,
 		.help = "use an expired answer for so long when the table fails or is slow"},
 	{.name = "cache.stale_timeout",
 		.kind = SET_MSEC,
 		AT(stale_timeout),
 		.fallback = "1800ms",
 		.min = 1,
-		.max = 3600 * 1000,
+		.max = 3600000,
 		.help = "slow is what takes longer than this"},
 	{.name = "cache.max_ttl",
 		.kind = SET_MSEC,
 		AT(max_ttl),
 		.fallback = "",
 		.min = 1000,
-		.max = (int64_t)365 * DAY_MS,
+		.max = YEAR_MS,
 		.help = "with ttl: source, nothing is kept longer; 24h unless given"},
 	{.name = "cache.max_entries",
 		.kind = SET_INT,
@@ -55,7 +54,7 @@ const struct setting cache_settings[] = {
 		AT(max_bytes),
 		.fallback = "64m",
 		.min = 64 << 10,
-		.max = (int64_t)1 << 40,
+		.max = INT64_C(1) << 40,
 		.help = "memory for them"},
 	{.name = "cache.shared",
 		.kind = SET_SECRET,
@@ -96,7 +95,7 @@ static bool read_ttl(struct cache_conf *conf, struct error *error)
 			"cache.ttl: \"%.80s\" is no duration; write it like 500ms, 5s, 2m or 1h, "
 			"or source",
 			text.ptr);
-	if (conf->ttl > year_ms)
+	if (conf->ttl > YEAR_MS)
 		return error_set(error,
 			"cache.ttl: \"%.80s\" is out of range; allowed: 0 to 8760h, or source",
 			text.ptr);

@@ -330,8 +330,10 @@ void flight_wait(struct cache *cache, struct query *query, const struct cache_pl
 
 void flight_close_all(struct cache *cache)
 {
-	struct flight *flight;
+	struct flight *flight, *next;
 	for (unsigned i = 0; i < FLIGHT_CHAINS; i++)
-		while ((flight = LIST_FIRST(&cache->flights[i])))
+		for (flight = LIST_FIRST(&cache->flights[i]); flight; flight = next) {
+			next = LIST_NEXT(flight, link);
 			flight_cancel(flight);
+		}
 }

@@ -72,7 +72,7 @@ bool level_parse(const char *url, const char *table, struct arena *mem,
 	options->prefix = arena_printf(mem, "%s%s:", prefix, table).ptr;
 	options->redis.connect_timeout_ms = CONNECT_MS;
 	options->redis.silence_ms = SILENCE_MS;
-	options->redis.max_reply = 2 * MAX_VALUE;
+	options->redis.max_reply = (size_t)2 * MAX_VALUE;
 	return true;
 }
 
@@ -330,9 +330,11 @@ void level_fill(struct level *level, const struct cache_place *place, const stru
 
 void level_free(struct level *level)
 {
-	struct fill *fill;
-	while ((fill = LIST_FIRST(&level->fills)))
+	struct fill *fill, *next;
+	for (fill = LIST_FIRST(&level->fills); fill; fill = next) {
+		next = LIST_NEXT(fill, link);
 		fill_free(fill);
+	}
 	redis_free(level->redis);
 	free(level);
 }

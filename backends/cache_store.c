@@ -1,6 +1,7 @@
 /* The answers that one worker keeps of one table. */
 #include "cache_store.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 enum {
@@ -116,8 +117,10 @@ static void remove_at(struct cache_store *store, struct cache_entry **link)
 static void remove_entry(struct cache_store *store, const struct cache_entry *entry)
 {
 	struct cache_entry **link = bucket_of(store, entry->hash);
-	while (*link != entry)
+	while (*link != entry) {
+		assert(*link); /* it is in its bucket */
 		link = &(*link)->next;
+	}
 	remove_at(store, link);
 }
 
@@ -188,8 +191,10 @@ static void make_room(struct cache_store *store, size_t bytes, uint64_t now_ms)
 	size_t max_entries = part_of(store, store->common->max_entries);
 	size_t max_bytes = part_of(store, store->common->max_bytes);
 	clear_dead(store, now_ms);
-	while (store->n > 0 && (store->n >= max_entries || store->bytes + bytes > max_bytes)) {
-		remove_entry(store, TAILQ_LAST(&store->ages, cache_ages));
+	struct cache_entry *oldest;
+	while ((oldest = TAILQ_LAST(&store->ages, cache_ages)) &&
+		(store->n >= max_entries || store->bytes + bytes > max_bytes)) {
+		remove_entry(store, oldest);
 		store->evicted++;
 	}
 }
