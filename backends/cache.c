@@ -144,6 +144,37 @@ static void cancel(struct query *query)
 
 /* ---- the table ---- */
 
+static const char *const counters[] = {
+	[CACHE_HIT] = "hit",
+	[CACHE_MISS] = "miss",
+	[CACHE_STALE] = "stale",
+	[CACHE_JOINED] = "joined",
+	[CACHE_FORGOTTEN] = "forgotten",
+	[CACHE_EVICTED] = "evicted",
+	[CACHE_ENTRIES] = "entries",
+	[CACHE_BYTES] = "bytes",
+	NULL,
+};
+
+/* An unchanged table goes on with what it knows. */
+static void open_store(struct cache *cache, struct cache_common *common)
+{
+	const struct cache_conf *conf = cache->conf;
+	const struct table *before = cache->table->before;
+	const struct cache_limits limits = {
+		.max_entries = (size_t)conf->max_entries,
+		.max_bytes = (size_t)conf->max_bytes,
+		.stale_ms = conf->stale,
+	};
+	if (!before) {
+		cache->store = cache_store_new(common, &limits);
+		return;
+	}
+	cache->store = cache_store_keep(((const struct cache *)before->state)->store);
+	for (unsigned i = 0; counters[i]; i++)
+		table_set_counter(cache->table, i, before->stats.counters[i]);
+}
+
 static bool open_table(struct table *table, struct error *error)
 {
 	struct cache_prepared *prepared = table->conf->shared;
@@ -152,7 +183,7 @@ static bool open_table(struct table *table, struct error *error)
 	cache->table = table;
 	cache->conf = table->conf->conf;
 	cache->name.max = MAX_NAME;
-	cache->store = cache_store_new(prepared->common);
+	open_store(cache, prepared->common);
 	if (table->worker)
 		cache->door = meet_door_new(table->worker, cache);
 	if (prepared->level)
@@ -195,18 +226,6 @@ void cache_publish(struct cache *cache)
 	table_set_counter(cache->table, CACHE_BYTES, store->bytes);
 }
 
-static const char *const counters[] = {
-	[CACHE_HIT] = "hit",
-	[CACHE_MISS] = "miss",
-	[CACHE_STALE] = "stale",
-	[CACHE_JOINED] = "joined",
-	[CACHE_FORGOTTEN] = "forgotten",
-	[CACHE_EVICTED] = "evicted",
-	[CACHE_ENTRIES] = "entries",
-	[CACHE_BYTES] = "bytes",
-	NULL,
-};
-
 const struct backend backend_cache = {
 	.name = "cache",
 	.help = "keeps answers, and asks once for all who ask the same",
@@ -216,6 +235,7 @@ const struct backend backend_cache = {
 	.wanted = cache_wanted,
 	.check = cache_check,
 	.drop = cache_drop,
+	.inherit = cache_inherit,
 	.open = open_table,
 	.close = close_table,
 	.start = start,

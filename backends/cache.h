@@ -100,6 +100,7 @@ extern const struct setting cache_settings[];
 bool cache_wanted(const struct table_conf *inner, const void *conf);
 bool cache_check(struct table_conf *table, struct error *error);
 void cache_drop(struct table_conf *table);
+void cache_inherit(struct table_conf *now, const struct table_conf *before);
 
 /* So long the answer may be kept, in ms; 0: not at all. */
 int64_t cache_lifetime(const struct cache_conf *conf, const struct answer *answer);

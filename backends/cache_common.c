@@ -1,4 +1,4 @@
-/* What the workers share of one cached table: its bounds, and who has forgotten what. */
+/* What the workers share of one cached table: who has forgotten what. */
 #include "cache_common.h"
 
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include "arena.h"
 
-struct cache_common *cache_common_new(size_t max_entries, size_t max_bytes, int64_t stale_ms)
+struct cache_common *cache_common_new(void)
 {
 	struct cache_common *common = memory_new(sizeof(*common));
 	uint64_t keys[2] = {(uintptr_t)common, (uintptr_t)&keys};
@@ -15,9 +15,7 @@ struct cache_common *cache_common_new(size_t max_entries, size_t max_bytes, int6
 	}
 	common->refs = 1;
 	pthread_mutex_init(&common->lock, NULL);
-	common->max_entries = max_entries;
-	common->max_bytes = max_bytes;
-	common->stale_ms = stale_ms;
+
 	common->hash_a = keys[0];
 	common->hash_b = keys[1];
 	return common;

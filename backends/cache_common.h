@@ -1,4 +1,4 @@
-/* What the workers share of one cached table: its bounds, and who has forgotten what. */
+/* What the workers share of one cached table: who has forgotten what, and who asks for what. */
 #ifndef MAPMUX_CACHE_COMMON_H
 #define MAPMUX_CACHE_COMMON_H
 
@@ -17,7 +17,8 @@ enum { MEET_CHAINS = 256 };
 
 LIST_HEAD(meet_chain, meet);
 
-/* Counted; every function may be called by any thread.
+/* Counted: after a reload the table of that name goes on with it, whatever else has become of it, because
+ * changes and reads of before may still be under way. Every function may be called by any thread.
  *
  * A stamp only grows. What is asked of the source carries the stamp of its slot from before it was asked,
  * and what is kept carries it on: it counts only while the stamp has not moved. So a change needs to tell
@@ -25,10 +26,9 @@ LIST_HEAD(meet_chain, meet);
  * was before, nor can a read that was under way put it back. */
 struct cache_common {
 	_Atomic unsigned refs, nstores;
-	size_t max_entries, max_bytes; /* of all workers together */
-	int64_t stale_ms;              /* so long behind its end an answer is worth keeping */
-	uint64_t hash_a, hash_b;       /* keys of the hash: clients choose texts */
-	_Atomic uint64_t all; /* the stamp of the table: moved by cache_common_forget_all() */
+
+	uint64_t hash_a, hash_b; /* keys of the hash: clients choose texts */
+	_Atomic uint64_t all;    /* the stamp of the table: moved by cache_common_forget_all() */
 	_Atomic uint64_t stamps[CACHE_SLOTS + 1];
 	/* ms: until then another process may know of a slot what was before a change (cache_shared.c) */
 	_Atomic uint64_t distrusted[CACHE_SLOTS + 1];
@@ -37,7 +37,7 @@ struct cache_common {
 	struct meet_chain leaders[MEET_CHAINS];
 };
 
-struct cache_common *cache_common_new(size_t max_entries, size_t max_bytes, int64_t stale_ms);
+struct cache_common *cache_common_new(void);
 struct cache_common *cache_common_keep(struct cache_common *common);
 void cache_common_release(struct cache_common *common);
 

@@ -159,8 +159,7 @@ bool cache_check(struct table_conf *table, struct error *error)
 		inner->wants_ttl = conf->by_source;
 	struct cache_prepared *prepared = memory_new(sizeof(*prepared));
 	table->shared = prepared;
-	prepared->common =
-		cache_common_new((size_t)conf->max_entries, (size_t)conf->max_bytes, conf->stale);
+	prepared->common = cache_common_new();
 	read_vary(conf, &prepared->mem);
 	if (read_level(table, conf, error))
 		return true;
@@ -177,6 +176,14 @@ void cache_drop(struct table_conf *table)
 	arena_clear(&prepared->mem);
 	free(prepared);
 	table->shared = NULL;
+}
+
+void cache_inherit(struct table_conf *now, const struct table_conf *before)
+{
+	const struct cache_prepared *from = before->shared;
+	struct cache_prepared *to = now->shared;
+	cache_common_release(to->common);
+	to->common = cache_common_keep(from->common);
 }
 
 static int64_t least(int64_t a, int64_t b)

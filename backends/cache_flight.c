@@ -157,6 +157,7 @@ static struct flight *flight_new(
 	flight->place.key = flight->ask.key;
 	flight->began_ms = cache_now(cache);
 	flight->meet = (struct meet){.place = &flight->place, .door = cache->door};
+	flight->meet.digest = cache->table->conf->digest;
 	flight->meet.id = ++cache->last_id;
 	if (cache->door)
 		flight->meet.common = cache->store->common;

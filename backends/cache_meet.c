@@ -44,8 +44,8 @@ static struct meet *find_leader(const struct meet *meet)
 	const struct cache_place *mine = meet->place;
 	struct meet *leader;
 	LIST_FOREACH(leader, chain_of(meet), link)
-	if (leader->place->hash == mine->hash && leader->place->stamp == mine->stamp &&
-		str_eq(leader->place->name, mine->name))
+	if (leader->digest == meet->digest && leader->place->hash == mine->hash &&
+		leader->place->stamp == mine->stamp && str_eq(leader->place->name, mine->name))
 		return leader;
 	return NULL;
 }

@@ -31,7 +31,8 @@ struct meet {
 	const struct cache_place *place; /* the flight's */
 	struct cache_common *common;
 	struct meet_door *door;
-	uint64_t id; /* by which the worker finds the flight again */
+	uint64_t digest; /* of the table: another configuration's may ask elsewhere */
+	uint64_t id;     /* by which the worker finds the flight again */
 
 	enum { MEET_IDLE, MEET_LEADS, MEET_FOLLOWS } role; /* from here on: under the lock */
 	LIST_ENTRY(meet) link; /* of those who lead, or of those who follow one */
@@ -39,7 +40,7 @@ struct meet {
 };
 
 /* True: this one leads, and will say how it ends. False: another leads already, whose news will come to
- * cache_told(). place, common, door and id are set. */
+ * cache_told(). What stands above `role` is set. */
 bool meet_begin(struct meet *meet);
 
 bool meet_is_followed(struct meet *meet);

@@ -17,11 +17,12 @@ static size_t entry_bytes(const struct cache_entry *entry)
 	return sizeof(*entry) + entry->name_len + entry->answer_len + OVERHEAD;
 }
 
-struct cache_store *cache_store_new(struct cache_common *common)
+struct cache_store *cache_store_new(struct cache_common *common, const struct cache_limits *limits)
 {
 	struct cache_store *store = memory_new(sizeof(*store));
 	store->refs = 1;
 	store->common = cache_common_keep(common);
+	store->limits = *limits;
 	store->key = (struct pack_key){common->hash_a, common->hash_b};
 	store->mask = BUCKETS_FIRST - 1;
 	store->buckets = memory_new(BUCKETS_FIRST * sizeof(struct cache_entry *));
@@ -132,7 +133,7 @@ static bool is_forgotten(const struct cache_store *store, const struct cache_ent
 static bool is_over(
 	const struct cache_store *store, const struct cache_entry *entry, uint64_t now_ms)
 {
-	return entry->until_ms + (uint64_t)store->common->stale_ms <= now_ms;
+	return entry->until_ms + (uint64_t)store->limits.stale_ms <= now_ms;
 }
 
 struct cache_entry *cache_store_find(
@@ -188,8 +189,8 @@ static void clear_dead(struct cache_store *store, uint64_t now_ms)
 
 static void make_room(struct cache_store *store, size_t bytes, uint64_t now_ms)
 {
-	size_t max_entries = part_of(store, store->common->max_entries);
-	size_t max_bytes = part_of(store, store->common->max_bytes);
+	size_t max_entries = part_of(store, store->limits.max_entries);
+	size_t max_bytes = part_of(store, store->limits.max_bytes);
 	clear_dead(store, now_ms);
 	struct cache_entry *oldest;
 	while ((oldest = TAILQ_LAST(&store->ages, cache_ages)) &&
@@ -205,7 +206,7 @@ void cache_store_put(struct cache_store *store, const struct cache_place *place,
 	size_t len = answer_packed_size(answer);
 	size_t bytes = sizeof(struct cache_entry) + place->name.len + len + OVERHEAD;
 	cache_store_drop(store, place->name, place->hash);
-	if (bytes > part_of(store, store->common->max_bytes) / LARGEST_PART || len > UINT32_MAX ||
+	if (bytes > part_of(store, store->limits.max_bytes) / LARGEST_PART || len > UINT32_MAX ||
 		place->name.len > UINT32_MAX ||
 		place->stamp != cache_stamp(store->common, place->slot))
 		return;

@@ -18,10 +18,16 @@ struct cache_entry {
 	char bytes[]; /* the packed question, then the packed answer */
 };
 
+struct cache_limits {
+	size_t max_entries, max_bytes; /* of all workers together */
+	int64_t stale_ms;              /* so long behind its end an answer is worth keeping */
+};
+
 /* Counted, because the same table of the next configuration may go on with it; one thread. */
 struct cache_store {
 	unsigned refs;
 	struct cache_common *common;
+	struct cache_limits limits;
 	struct pack_key key; /* of the hashes of names */
 	size_t n, bytes;     /* entries, and their memory */
 	uint64_t evicted, forgotten;
@@ -32,7 +38,7 @@ struct cache_store {
 	size_t mask, old_mask, moved;
 };
 
-struct cache_store *cache_store_new(struct cache_common *common);
+struct cache_store *cache_store_new(struct cache_common *common, const struct cache_limits *limits);
 struct cache_store *cache_store_keep(struct cache_store *store);
 void cache_store_release(struct cache_store *store);
 

@@ -188,6 +188,26 @@ class Keeping(Case):
             self.assertEqual({reader.lookup("shared/a").value for reader in readers}, {"v29"})
         self.assertEqual(backend.seen(), [])
 
+    def test_a_reload_keeps_it(self):
+        """And what is under way meanwhile, with clients of several workers, goes on."""
+        backend = Backend(self, lambda request: Reply('"found"', delay=1 if request.path == "/slow" else 0))
+        mux = serve(self, [url("t", backend.url + "/{}", cache={"ttl": "1h"})], threads=2)
+        clients = [mux.socketmap() for _ in range(8)]
+        for client in clients:
+            self.addCleanup(client.close)
+            self.assertEqual(client.ask("t", "a"), ("OK", "found"))
+        known = len(backend.seen())
+        for client in clients:
+            client.request("t", "slow")
+        backend.wait_for(1, path="/slow")
+        for number in range(1, 4):
+            mux.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: mux.log().count("reloaded") == number, "the reload")
+        self.assertEqual({client.reply() for client in clients}, {("OK", "found")})
+        for client in clients:
+            self.assertEqual(client.ask("t", "a"), ("OK", "found"))
+        self.assertEqual(len(backend.seen()), known + 1)
+
     def test_stale_while_the_service_is_down_or_hangs(self):
         replies = {}
         backend = Backend(self, lambda request: replies.get("now") or as_json("found"))

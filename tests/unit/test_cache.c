@@ -495,7 +495,8 @@ static void every_worker_forgets(void **state)
 	struct table_set mine, other;
 	(void)state;
 	SET_UP(stand, "cache.ttl", "60s");
-	assert_true(table_set_open(&other, stand.confs, stand.n, NULL, &stand.turn, &stand.error));
+	assert_true(table_set_open(
+		&other, stand.confs, stand.n, NULL, &stand.turn, NULL, &stand.error));
 	mine = stand.set;
 	fetched(&stand, lookup_of("a"), "old");
 	stand.set = other;
@@ -513,6 +514,48 @@ static void every_worker_forgets(void **state)
 	fetched(&stand, lookup_of("b"), "2");
 	table_set_close(&other);
 	stand_close(&stand);
+}
+
+/* A reload: the same table of another set goes on with what this one knew, and a change that is under way
+ * in the old one makes the new one forget. A table that has become another only does the latter. */
+static void a_reload_keeps_what_has_not_changed(void **state)
+{
+	static const struct change step = {.kind = CH_SET, .key = {"b", 1}};
+	struct stand stand;
+	struct table_set old, new;
+	(void)state;
+	for (int changed = 0; changed < 2; changed++) {
+		SET_UP(stand, "cache.ttl", "60s");
+		fetched(&stand, lookup_of("a"), "1");
+		assert_kept(&stand, lookup_of("a"), "1");
+		struct asked *write = ask_start(&stand, "t",
+			(struct question){.op = OP_CHANGE, .nchanges = 1, .changes = &step});
+		struct table_conf next[2] = {stand.confs[0], stand.confs[1]};
+		next[1].inner = &next[0];
+		next[1].digest += (unsigned)changed;
+		assert_true(backend_cache.check(&next[1], &stand.error));
+		backend_cache.inherit(&next[1], &stand.confs[1]);
+		assert_true(
+			table_set_open(&new, next, 2, NULL, &stand.turn, &stand.set, &stand.error));
+		old = stand.set;
+		stand.set = new;
+		if (changed)
+			fetched(&stand, lookup_of("a"), "2");
+		else
+			assert_kept(&stand, lookup_of("a"), "1");
+		assert_int_equal(counter(&stand, "hit"), changed ? 0 : 2);
+		fetched(&stand, lookup_of("b"), "old");
+		assert_kept(&stand, lookup_of("b"), "old");
+		stand.set = old;
+		say(&stand, &done);
+		ask_free(write);
+		stand.set = new;
+		fetched(&stand, lookup_of("b"), "new");
+		table_set_close(&new);
+		backend_cache.drop(&next[1]);
+		stand.set = old;
+		stand_close(&stand);
+	}
 }
 
 /* ---- stale ---- */
@@ -742,8 +785,10 @@ static void bytes_are_bounded(void **state)
 /* Two workers have half of it each. */
 static void bounds_are_those_of_all_workers(void **state)
 {
-	struct cache_common *common = cache_common_new(1000, 1 << 20, 0);
-	struct cache_store *one = cache_store_new(common), *two = cache_store_new(common);
+	const struct cache_limits limits = {.max_entries = 1000, .max_bytes = 1 << 20};
+	struct cache_common *common = cache_common_new();
+	struct cache_store *one = cache_store_new(common, &limits),
+			   *two = cache_store_new(common, &limits);
 	const struct pair row = {.value = STR("value")};
 	const struct answer answer = {.status = ST_OK, .nrows = 1, .rows = &row};
 	char name[16];
@@ -773,8 +818,9 @@ static size_t heap_used(void)
 static void a_million_entries(void **state)
 {
 	enum { N = 1000000, VALUE = 64 };
-	struct cache_common *common = cache_common_new(N, (size_t)1 << 40, 0);
-	struct cache_store *store = cache_store_new(common);
+	const struct cache_limits limits = {.max_entries = N, .max_bytes = (size_t)1 << 40};
+	struct cache_common *common = cache_common_new();
+	struct cache_store *store = cache_store_new(common, &limits);
 	static char value[VALUE];
 	const struct pair row = {.value = {value, VALUE}};
 	const struct answer answer = {.status = ST_OK, .nrows = 1, .rows = &row};
@@ -916,7 +962,7 @@ static void threads_see_what_was_written(void **state)
 	for (unsigned i = 0; i < N; i++) {
 		stand_init(&workers[i]);
 		assert_true(table_set_open(&workers[i].set, stand.confs, stand.n, NULL,
-			&workers[i].turn, &stand.error));
+			&workers[i].turn, NULL, &stand.error));
 	}
 	for (unsigned i = 0; i < N; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, read_and_write, &workers[i]), 0);
@@ -992,6 +1038,7 @@ int main(void)
 		cmocka_unit_test(a_change_forgets),
 		cmocka_unit_test(a_read_under_way_puts_nothing_back),
 		cmocka_unit_test(every_worker_forgets),
+		cmocka_unit_test(a_reload_keeps_what_has_not_changed),
 		cmocka_unit_test(stale_when_the_source_fails),
 		cmocka_unit_test(stale_when_the_source_is_slow),
 		cmocka_unit_test(the_source_is_tried_again),
