@@ -3,6 +3,7 @@
 
 const struct backend *const composites[] = {
 	&backend_guard,
+	&backend_cache,
 	&backend_keys,
 	NULL,
 };
