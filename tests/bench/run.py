@@ -25,8 +25,11 @@ import time
 
 KEYS = 1000
 TABLE = "t"
-GROUPS = ("static", "url", "redis", "lua", "dns", "churn", "memory")
+GROUPS = ("static", "fronts", "url", "redis", "lua", "dns", "churn", "memory")
 IDLE_CONNECTIONS = 10000
+
+# Requests of these name no table.
+LISTENER_KEYS = {"tcp": ",table=" + TABLE, "policy": ",table=%s,key=recipient" % TABLE}
 
 # What one lookup may cost through a url table, and what the floor and the bare libcurl loop cost
 # on the machine on which that limit was set: it scales with them.
@@ -236,7 +239,7 @@ class Bench:
 			raise NotRun("%s is not built" % self.args.mapmux)
 		address = self.socket_address("mapmux")
 		process = Process(self, "mapmux", [self.args.mapmux, "serve", "--threads", "1",
-			"--listen", "%s:%s" % (protocol, address),
+			"--listen", "%s:%s%s" % (protocol, address, LISTENER_KEYS.get(protocol, "")),
 			"--name", TABLE, "--type", table_type, "--param", param,
 			*(word for option in options for word in ("--option", option))])
 		process.wait_ready(address)
@@ -381,6 +384,20 @@ class Bench:
 			("10 connections, depth 8", conns(10, "--depth", "8"), None),
 		])
 		self.attempt("system calls", self.run_strace)
+
+	def run_fronts(self):
+		"""The other protocols over the same table."""
+		for protocol in ("tcp", "policy"):
+			def judge(name, rounds, protocol=protocol):
+				self.judge_ratio("%s, %s: rate to the floor's" % (protocol, name),
+					[m["rate"] / f["rate"] for f, m in rounds], 0.80)
+
+			self.attempt(protocol, self.compare_cases,
+				"Static table, %s over a unix socket, one worker" % protocol, protocol, [
+				("10 connections", ("--connections", "10"), judge),
+				("10 connections, depth 8",
+					("--connections", "10", "--depth", "8"), None),
+			])
 
 	def run_strace(self):
 		rows = []
