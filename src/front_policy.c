@@ -45,9 +45,8 @@ static const struct setting settings[] = {
 };
 
 struct policy_session {
-	size_t line;        /* of the unfinished request: where its last line begins, */
-	size_t looked;      /* how many bytes hold no further line end, */
-	size_t lines;       /* and how many lines are whole */
+	size_t looked;      /* of an unfinished request: so many bytes hold no end of it, */
+	size_t line;        /* and its last line begins here */
 	struct pair *attrs; /* of the last request */
 	size_t room;
 };
@@ -134,63 +133,114 @@ static size_t find_end(struct policy_session *session, struct str in)
 		if (len == 0 || (len == 1 && line[0] == '\r'))
 			return session->looked;
 		session->line = session->looked;
-		session->lines++;
 	}
 	return 0;
 }
 
-/* The names so far, by a few of their bytes; numbers are indexes and 1, 0 ends a chain. */
+struct line {
+	struct pair attr; /* without a '=' the name is all of it */
+	bool has_value;
+	size_t size; /* with its LF */
+};
+
+/* The line that `in` begins with; false: it is not whole. */
+static bool read_line(struct str in, struct line *line)
+{
+	const char *lf = in.len > 0 ? memchr(in.ptr, '\n', in.len) : NULL;
+	if (!lf)
+		return false;
+	size_t len = (size_t)(lf - in.ptr);
+	line->size = len + 1;
+	if (len > 0 && lf[-1] == '\r')
+		len--;
+	const char *equals = memchr(in.ptr, '=', len);
+	line->has_value = equals != NULL;
+	line->attr.name = (struct str){in.ptr, equals ? (size_t)(equals - in.ptr) : len};
+	line->attr.value =
+		str_skip((struct str){in.ptr, len}, line->attr.name.len + line->has_value);
+	return true;
+}
+
+/* The attributes so far, by a few bytes of their names; numbers are indexes and 1, 0 ends a chain. */
 struct names {
 	unsigned char first[BUCKETS], next[MAX_ATTRS];
 };
-
-/* False: it is there already. */
-static bool add_name(struct names *names, const struct pair *attrs, size_t at)
-{
-	struct str name = attrs[at].name;
-	unsigned hash = (unsigned)name.len * 7 + (unsigned char)name.ptr[0] * 5 +
-			(unsigned char)name.ptr[name.len - 1];
-	unsigned char *first = &names->first[hash % BUCKETS];
-	for (unsigned i = *first; i > 0; i = names->next[i - 1])
-		if (str_eq(attrs[i - 1].name, name))
-			return false;
-	names->next[at] = *first;
-	*first = (unsigned char)(at + 1);
-	return true;
-}
 
 static void make_room(struct policy_session *session, size_t n)
 {
 	if (n <= session->room)
 		return;
-	session->attrs = memory_grow(session->attrs, n * sizeof(session->attrs[0]));
-	session->room = n;
+	session->room = session->room ? session->room * 2 : 32;
+	session->attrs = memory_grow(session->attrs, session->room * sizeof(session->attrs[0]));
 }
 
-/* The first `n` lines of the request, one attribute each; else what is wrong with them. */
-static const char *read_attrs(struct policy_session *session, struct str rest, size_t n)
+/* The attribute number `n`, from 0; false: one of that name is there already. */
+static bool add_attr(
+	struct policy_session *session, struct names *names, size_t n, const struct line *line)
 {
-	struct names names = {.first = {0}};
-	struct str line;
+	struct str name = line->attr.name;
+	unsigned hash = (unsigned)name.len * 7 + (unsigned char)name.ptr[0] * 5 +
+			(unsigned char)name.ptr[name.len - 1];
+	unsigned char *first = &names->first[hash % BUCKETS];
+	for (unsigned i = *first; i > 0; i = names->next[i - 1])
+		if (str_eq(session->attrs[i - 1].name, name))
+			return false;
+	make_room(session, n + 1);
+	session->attrs[n] = line->attr;
+	names->next[n] = *first;
+	*first = (unsigned char)(n + 1);
+	return true;
+}
+
+/* Why the lines, `n` attributes and an empty one, are no request; NULL: they are. */
+static const char *fault_of_request(struct str lines, size_t n)
+{
 	if (n == 0)
 		return "empty";
-	if (n > MAX_ATTRS)
-		return "too_many_attributes";
-	if (str_has(rest, '\0'))
-		return "nul";
-	make_room(session, n);
-	for (size_t i = 0; i < n; i++) {
-		struct pair *attr = &session->attrs[i];
-		str_cut(&rest, '\n', &line);
-		if (line.ptr[line.len - 1] == '\r')
-			line.len--;
-		attr->value = line;
-		if (!str_cut(&attr->value, '=', &attr->name) || attr->name.len == 0)
-			return "bad_attribute";
-		if (!add_name(&names, session->attrs, i))
-			return "attribute_twice";
+	return str_has(lines, '\0') ? "nul" : NULL;
+}
+
+/* Reads attributes up to the empty line: returns the length with it. On 0 it stopped at session->line,
+ * for a reason or because that is not whole. */
+static size_t read_attrs(
+	struct policy_session *session, struct str in, size_t *n, const char **wrong)
+{
+	struct names names = {.first = {0}};
+	struct line line;
+	size_t at = 0;
+	*wrong = NULL;
+	for (*n = 0; read_line(str_skip(in, at), &line); ++*n, at += line.size) {
+		if (!line.has_value && line.attr.name.len == 0) {
+			at += line.size;
+			*wrong = fault_of_request((struct str){in.ptr, at}, *n);
+			return at;
+		}
+		if (!line.has_value || line.attr.name.len == 0)
+			*wrong = "bad_attribute";
+		else if (*n == MAX_ATTRS)
+			*wrong = "too_many_attributes";
+		else if (!add_attr(session, &names, *n, &line))
+			*wrong = "attribute_twice";
+		if (*wrong)
+			break;
 	}
-	return NULL;
+	session->line = at;
+	return 0;
+}
+
+/* The request's length, the number of its attributes and what is wrong with it; 0: its end has not come.
+ * One that comes whole is read once; of another only the end is looked for until that is there. */
+static size_t read_request(
+	struct policy_session *session, struct str in, size_t *n, const char **wrong)
+{
+	if (session->looked > 0 && find_end(session, in) == 0)
+		return 0;
+	size_t end = read_attrs(session, in, n, wrong);
+	if (end == 0) {
+		session->looked = session->line;
+		end = find_end(session, in);
+	}
+	return end;
 }
 
 /* Empty when there is none of that name. */
@@ -218,21 +268,18 @@ static enum decoded decode(void *session, const void *conf_of_listener, struct s
 {
 	const struct policy_conf *conf = conf_of_listener;
 	struct policy_session *state = session;
-	size_t max = (size_t)conf->max_request;
-	*used = find_end(state, (struct str){in.ptr, in.len < max ? in.len : max});
+	size_t max = (size_t)conf->max_request, n = 0;
+	const char *wrong = NULL;
+	*used = read_request(state, (struct str){in.ptr, in.len < max ? in.len : max}, &n, &wrong);
 	if (*used == 0 && in.len <= max)
 		return DECODE_MORE;
-	if (*used == 0) {
-		*why = "too_long";
+	if (*used == 0)
+		wrong = "too_long";
+	state->line = state->looked = 0;
+	if (wrong) {
+		*why = wrong;
 		add_action(out, str_of(conf->fail_action));
-		return DECODE_BROKEN;
-	}
-	size_t n = state->lines;
-	state->line = state->looked = state->lines = 0;
-	*why = read_attrs(state, (struct str){in.ptr, *used}, n);
-	if (*why) {
-		add_action(out, str_of(conf->fail_action));
-		return DECODE_REFUSED;
+		return *used == 0 ? DECODE_BROKEN : DECODE_REFUSED;
 	}
 	*message = (struct message){.ask = question_of(conf, state->attrs, n), .in_order = true};
 	return DECODE_MESSAGE;
