@@ -34,7 +34,8 @@ class Steady:
 
     def __init__(self, case, path, protocol="socketmap", **options):
         options = {"rate": RATE, "connections": CONNECTIONS, "keys": 211, **options}
-        self.rate, self.name = options["rate"], f"{protocol} {options.get('table', 't')}"
+        self.rate, self.connections = options["rate"], options["connections"]
+        self.name = f"{protocol} {options.get('table', 't')}"
         argv = [steady(), protocol, "unix:" + path]
         for name, value in options.items():
             argv += ["--" + name.replace("_", "-"), str(value)]
@@ -126,13 +127,14 @@ class FaultCase(Case):
         self.assertGreater(line.total("notfound"), 0, str(line))
 
     def assert_steady(self, line):
-        """Outside of the faults the load was what it claims to be, whoever else used the machine."""
+        """Outside of the faults the load was about what it claims to be, whoever else used the machine:
+        mostly it is all of it, but a quarter is enough for what is judged here."""
         quiet = [index for index in range(len(line.slots))
                  if line.when(index + 1) <= line.end
                  and not any(line.when(index + 1) > start - LATE / 2 and line.when(index) < end + LATE / 2
                              for start, end in self.faults)]
         asked = sum(line.slots[index]["asked"] for index in quiet)
-        self.assertGreater(asked, 0.5 * line.rate * line.slot * len(quiet), f"too slow a machine, or mapmux: {line}")
+        self.assertGreater(asked, 0.25 * line.rate * line.slot * len(quiet), f"too slow a machine, or mapmux: {line}")
 
     def assert_temp_within(self, line, behind=15.0):
         """TEMP is answered only after a fault has begun, and not to questions asked after its end."""

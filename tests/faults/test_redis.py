@@ -34,8 +34,8 @@ class Server(FaultCase):
         self.assert_untouched(stale)
 
     def test_killed_and_restarted(self):
-        """Until it has read its data again it says that it is loading, which is no absence."""
-        with self.fault():
+        """Tried again with pauses of at most 2 s. While it loads its data it says so, which is no absence."""
+        with self.fault(grace=2):
             self.redis.stop()
             time.sleep(0.7)
             self.redis.start()
