@@ -236,8 +236,10 @@ void conn_new(struct conn_group *group, int fd, bool crowded)
 		shutdown(fd, SHUT_RD);
 	receive(conn); /* most clients have asked before we look */
 	touch(conn);
-	if ((group->idle_timeout > 0 || crowded) && !evtimer_pending(group->idle, NULL))
-		wait_for_idle(group, crowded ? CROWDED_MS : (uint64_t)group->idle_timeout);
+	if (crowded && TAILQ_FIRST(&group->crowded) == conn)
+		wait_for_idle(group, CROWDED_MS); /* sooner than the others need it, perhaps */
+	else if (group->idle_timeout > 0 && !evtimer_pending(group->idle, NULL))
+		wait_for_idle(group, (uint64_t)group->idle_timeout);
 }
 
 /* ---- groups ---- */

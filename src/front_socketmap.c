@@ -128,8 +128,7 @@ static enum decoded decode(void *session, const void *conf, struct str in, size_
 
 static bool can_be_carried(struct str value)
 {
-	return value.len <= MAX_REPLY - 3 && !str_has(value, '\0') && !str_has(value, '\n') &&
-	       !str_has(value, '\r');
+	return value.len <= MAX_REPLY - 3 && str_is_line(value);
 }
 
 static void encode(

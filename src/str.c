@@ -15,6 +15,19 @@ int str_cmp(struct str a, struct str b)
 	return a.len < b.len ? -1 : a.len > b.len;
 }
 
+/* Nearly all bytes are above CR: one comparison for each. Long texts are left to the library. */
+bool str_is_line(struct str s)
+{
+	enum { LONG = 64 };
+	if (s.len > LONG)
+		return !str_has(s, '\0') && !str_has(s, '\n') && !str_has(s, '\r');
+	for (size_t i = 0; i < s.len; i++)
+		if ((unsigned char)s.ptr[i] <= '\r' &&
+			(s.ptr[i] == '\0' || s.ptr[i] == '\n' || s.ptr[i] == '\r'))
+			return false;
+	return true;
+}
+
 bool str_cut(struct str *rest, char at, struct str *head)
 {
 	const char *found = rest->len ? memchr(rest->ptr, at, rest->len) : NULL;

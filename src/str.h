@@ -42,6 +42,9 @@ static inline bool str_has(struct str s, char c)
 	return s.len > 0 && memchr(s.ptr, c, s.len) != NULL;
 }
 
+/* Whether it holds no NUL, CR or LF: what line-based protocols can carry. */
+bool str_is_line(struct str s);
+
 /* What is left of `s` after its first `n` bytes; n <= s.len. */
 static inline struct str str_skip(struct str s, size_t n)
 {

@@ -25,7 +25,7 @@ import time
 
 KEYS = 1000
 TABLE = "t"
-GROUPS = ("static", "url", "redis", "churn", "memory")
+GROUPS = ("static", "url", "redis", "lua", "dns", "churn", "memory")
 IDLE_CONNECTIONS = 10000
 
 # What one lookup may cost through a url table, and what the floor and the bare libcurl loop cost
@@ -231,13 +231,14 @@ class Bench:
 		process.wait_ready(address)
 		return process, address
 
-	def start_mapmux(self, protocol, table_type, param):
+	def start_mapmux(self, protocol, table_type, param, *options):
 		if not os.access(self.args.mapmux, os.X_OK):
 			raise NotRun("%s is not built" % self.args.mapmux)
 		address = self.socket_address("mapmux")
 		process = Process(self, "mapmux", [self.args.mapmux, "serve", "--threads", "1",
 			"--listen", "%s:%s" % (protocol, address),
-			"--name", TABLE, "--type", table_type, "--param", param])
+			"--name", TABLE, "--type", table_type, "--param", param,
+			*(word for option in options for word in ("--option", option))])
 		process.wait_ready(address)
 		return process, address
 
@@ -292,18 +293,20 @@ class Bench:
 			print("\n%s did not run: %s" % (what, e), flush=True)
 			return None
 
-	# --- floor against mapmux ---
+	# --- two servers in turn: the floor and mapmux, or two tables ---
 
-	def compare(self, protocol, floor, mapmux, options):
-		"""Rounds of floor and mapmux in turn."""
+	def compare(self, protocol, base, ours, options):
+		"""Rounds of both in turn."""
 		rounds = []
 		for _ in range(self.rounds):
-			rounds.append((self.load(floor[0], protocol, floor[1], *options),
-				self.load(mapmux[0], protocol, mapmux[1], *options)))
+			rounds.append((self.load(base[0], protocol, base[1], *options),
+				self.load(ours[0], protocol, ours[1], *options)))
 		return rounds
 
-	COMPARE_HEAD = ("", "floor/s", "mapmux/s", "ratio", "p99 us", "mapmux", "ratio",
-		"CPU us", "mapmux", "load busy %", "mapmux")
+	@staticmethod
+	def compare_head(base, ours):
+		return ("", base + "/s", ours + "/s", "ratio", "p99 us", ours, "ratio",
+			"CPU us", ours, "load busy %", ours)
 
 	@staticmethod
 	def compare_row(name, rounds):
@@ -336,7 +339,17 @@ class Bench:
 			floor[0].stop()
 			mapmux[0].stop()
 		if rows:
-			print_table(title, self.COMPARE_HEAD, rows)
+			print_table(title, self.compare_head("floor", "mapmux"), rows)
+
+	def compare_tables(self, title, names, base, ours, limit):
+		"""One table against another, which does the same or less, at 10 connections. How many
+		answers both gave."""
+		rounds = self.compare("socketmap", base, ours, ("--connections", "10"))
+		print_table(title, self.compare_head(*names),
+			[self.compare_row("10 connections", rounds)])
+		self.judge_ratio("%s, 10 connections: rate to the %s table's"
+			% (names[1], names[0]), [o["rate"] / b["rate"] for b, o in rounds], limit)
+		return sum(side["answers"] for both in rounds for side in both)
 
 	# --- groups ---
 
@@ -621,6 +634,102 @@ http {
 			"%.0f" % statistics.median(r[1]["rate"] for r in rounds), spread(ratios),
 			"%.0f" % statistics.median(r[1]["p99_us"] for r in rounds))
 
+	def start_lua(self, text):
+		path = os.path.join(self.dir, "script.%d.lua" % len(self.processes))
+		with open(path, "w") as f:
+			f.write(text)
+		return self.start_mapmux("socketmap", "lua", path)
+
+	def run_lua(self):
+		self.attempt("lua", self.run_lua_constant)
+		self.attempt("lua with HTTP", self.run_lua_http)
+
+	def run_lua_constant(self):
+		base = self.start_static("socketmap")
+		ours = self.start_lua("function lookup(key) return 'value' end\n")
+		try:
+			self.compare_tables("Lua table that returns a constant, one worker",
+				("static", "lua"), base, ours, 0.60)
+		finally:
+			ours[0].stop()
+			base[0].stop()
+
+	def run_lua_http(self):
+		nginx, port = self.start_nginx()
+		url = "http://127.0.0.1:%d/lookup/" % port
+		base = self.start_mapmux("socketmap", "url", url + "{}")
+		ours = self.start_lua("function lookup(key)\n"
+			"\treturn mapmux.http.json('%s' .. mapmux.urlencode(key))\nend\n" % url)
+		status = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+		try:
+			# The first connections to nginx are no part of the steady state.
+			for process, address in (base, ours):
+				self.load(process, "socketmap", address, "--connections", "10",
+					seconds=0.3)
+			before = self.nginx_counters(status)[1]
+			lookups = self.compare_tables("Lua table that makes one HTTP call, one "
+				"worker, nginx with one worker", ("url", "lua, HTTP"), base, ours, 0.80)
+			asked = self.nginx_counters(status)[1] - before
+			if asked < 0.99 * lookups:
+				raise NotRun("nginx saw %d requests for %d lookups: cached or "
+					"coalesced, so the figures mean nothing" % (asked, lookups))
+		finally:
+			status.close()
+			for process in (ours[0], base[0], nginx):
+				process.stop()
+
+	def start_knot(self):
+		"""A DNS server that knows an MX for every name."""
+		binary = (shutil.which("knotd")
+			or shutil.which("knotd", path="/usr/sbin:/usr/local/sbin"))
+		if not binary:
+			raise NotRun("knotd is not installed")
+		port = free_port()
+		with open(os.path.join(self.dir, "root.zone"), "w") as f:
+			f.write("$TTL 3600\n. SOA ns. hostmaster. 1 3600 600 86400 3600\n"
+				". NS ns.\nns. A 127.0.0.1\n*. MX 10 mx.example.\n")
+		conf = os.path.join(self.dir, "knot.conf")
+		with open(conf, "w") as f:
+			f.write("""server:
+    rundir: "%(dir)s"
+    listen: "127.0.0.1@%(port)d"
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+log:
+  - target: stderr
+    any: info
+database:
+    storage: "%(dir)s"
+zone:
+  - domain: "."
+    storage: "%(dir)s"
+    file: "root.zone"
+    zonefile-sync: -1
+    journal-content: none
+""" % {"dir": self.dir, "port": port})
+		process = Process(self, "knotd", [binary, "-c", conf])
+		process.wait_ready("127.0.0.1:%d" % port)
+		return process, port
+
+	def run_dns(self):
+		knot, port = self.start_knot()
+		base = self.start_static("socketmap")
+		ours = self.start_mapmux("socketmap", "dns-mx", "mx.example",
+			"servers=127.0.0.1:%d" % port)
+		try:
+			warm = self.load(ours[0], "socketmap", ours[1], "--connections", "10")
+			if warm["answers"] < KEYS:
+				raise NotRun("only %d answers, so not all names are known"
+					% warm["answers"])
+			# From here on what the cache does not know would be an error.
+			knot.stop()
+			self.compare_tables("dns-mx table that answers from its cache, one worker",
+				("static", "dns-mx"), base, ours, 0.80)
+		finally:
+			for process in (ours[0], base[0], knot):
+				process.stop()
+
 	def run_churn(self):
 		def judge(name, rounds):
 			self.judge_ratio("churn, %s: rate to the floor's" % name,
@@ -718,7 +827,8 @@ http {
 		print("  kernel    %s %s" % (platform.system(), platform.release()))
 		print("  compiler  %s" % output_of(["cc", "--version"]))
 		libraries = ["%s %s" % (name, output_of(["pkg-config", "--modversion", name]))
-			for name in ("libcurl", "libevent_core", "libcjson", "yaml-0.1", "hiredis")]
+			for name in ("libcurl", "libevent_core", "libcjson", "yaml-0.1", "hiredis",
+				"libcares", "lua5.4")]
 		print("  libraries %s" % ", ".join(libraries))
 		print("  peers     %s; %s" % (output_of(["nginx", "-v"]), output_of(["wrk", "-v"])))
 		here = os.path.dirname(os.path.abspath(__file__))

@@ -5,6 +5,7 @@ A page is worked through from top to bottom. The language of a code block says w
 yaml         a complete configuration: checked, and served when a later block asks it
 console      `$ command` lines and their output, stderr included; `$ cat FILE` makes the file beforehand
 http         requests and what the service at port 8080 answers: METHOD TARGET, headers, body, STATUS body
+dns          records that the DNS server at port 53 knows, their names written out
 nginx        a server for nginx
 main.cf      settings of a private Postfix; a page's lines add up until the next yaml
 dovecot      files of a private Dovecot, named by their first line; a dovecot.conf begins a new one
@@ -23,22 +24,23 @@ import unittest
 
 from harness import Backend, Case, Mapmux, Reply, free_port, program, run, tempdir, wait_until
 from harness.base import answers
+from harness.dns import Knot
 from harness.dovecot import BASE, Dovecot
 from harness.mapmux import BAD, binary, mapmux
 from harness.nginx import Nginx
 from harness.postfix import Postfix, write_settled
 from harness.redis import Redis
+from harness.userli import Userli
 from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "url", "static", "memory", "redis",
-                                                     "chain", "lua"))]
-# These need servers that only their own tests have: test_dns_mx, test_userli.
-ELSEWHERE = {"docs/dns-mx.md", "docs/userli.md"}
+                                                     "chain", "lua", "dns-mx", "userli"))]
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
 ENVIRONMENT = {"MAPMUX_PASSWORD": "secret", "MAPMUX_TOKEN": "secret"}
 MAIL_UID = 5000     # of the mail users in the pages
+USERLI = "https://users.example.org"
 PLAIN = ("",)       # blocks that only draw
 
 
@@ -92,6 +94,16 @@ def exchanges(text):
     return found
 
 
+def zones(text):
+    """{top-level domain: records} of a dns block."""
+    found = {}
+    for line in text.strip("\n").split("\n"):
+        name = line.split()[0]
+        assert name.endswith("."), f"no complete name: {line}"
+        found.setdefault(name.rsplit(".", 2)[1] + ".", []).append(line + "\n")
+    return {origin: "".join(lines) for origin, lines in found.items()}
+
+
 def matches(shown, got):
     """Is this the line that is shown? `...` stands for anything."""
     return re.fullmatch(".*".join(re.escape(part) for part in shown.split("...")), got, re.S) is not None
@@ -106,7 +118,7 @@ class Page:
         self.blocks = blocks(self.text)
         self.root = tempdir(case)
         self.ports = {":8080": 0, ":8081": free_port(), ":10001": free_port()}
-        self.shown, self.asked = {}, set()
+        self.urls, self.shown, self.asked = {}, {}, set()
         self.backend = Backend(case, self.serve)
         self.ports[":8080"] = self.backend.port
         self.config = self.mux = self.postfix = self.dovecot = None
@@ -119,6 +131,10 @@ class Page:
         if ":6379" in self.text:
             redis = Redis(case, "secret", path=self.root + "/run/redis/redis-server.sock")
             self.ports[":6379"] = redis.port
+        for text in (text for language, _, text in self.blocks if language == "dns"):
+            self.ports[":53"] = Knot(case, zones(text)).port
+        if USERLI in self.text:
+            self.urls[USERLI] = self.start_userli().url
         self.postmap_dir = os.path.join(self.root, "postmap")
         os.mkdir(self.postmap_dir)
         write_settled(os.path.join(self.postmap_dir, "main.cf"), "compatibility_level = 3.6\n")
@@ -133,11 +149,15 @@ class Page:
             text = re.sub(rf"(?<![\w.-]){re.escape(place)}\b", lambda found, place=place: self.root + place, text)
         for port, number in self.ports.items():
             text = re.sub(rf"{port}\b", f":{number}", text)
+        for url, other in self.urls.items():
+            text = text.replace(url, other)
         return text
 
     def unreal(self, text):
         """The other way round."""
         text = text.replace(self.root, "")
+        for url, other in self.urls.items():
+            text = text.replace(other, url)
         for port, number in self.ports.items():
             text = re.sub(rf":{number}\b", port, text)
         return text
@@ -175,6 +195,15 @@ class Page:
             return Reply(f"body: {request.body}", 599)
         self.asked.add((request.method, request.target))
         return Reply(self.real(answer), status)
+
+    def start_userli(self):
+        """Its double, with what the page says of it."""
+        double = Userli(self.case, {"secret": {"postfix", "dovecot"}})
+        double.user("alice@example.org", quota=500, per_hour=5, per_day=100)
+        double.user("bob@example.org")
+        for destination in ("alice@example.org", "bob@example.org"):
+            double.alias("info@example.org", destination)
+        return double
 
     def start_mapmux(self):
         if self.mux is None and self.config is not None:
@@ -241,6 +270,9 @@ class Page:
 
     def run_http(self, text):
         self.shown.update(exchanges(text))
+
+    def run_dns(self, text):
+        """The server has known them from the start."""
 
     def run_nginx(self, text):
         for path, _, names in os.walk(self.root + "/srv/mapmux"):
@@ -386,6 +418,12 @@ class Pages(Case):
     def test_lua(self):
         self.page("docs/lua.md")
 
+    def test_dns_mx(self):
+        self.page("docs/dns-mx.md")
+
+    def test_userli(self):
+        self.page("docs/userli.md")
+
     def test_chain(self):
         self.page("docs/chain.md")
 
@@ -395,7 +433,7 @@ class Pages(Case):
     def test_all_pages_are_run(self):
         """A new page must be added here, or have nothing to run."""
         listed = {"README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))}
-        for name in sorted(listed - set(PAGES) - ELSEWHERE):
+        for name in sorted(listed - set(PAGES)):
             found = [language for language, _, _ in blocks((ROOT / name).read_text(encoding="utf-8"))]
             bad = [language for language in found if hasattr(Page, "run_" + re.sub(r"[^a-z0-9]", "_", language))
                    and language not in ("console",)]
@@ -427,8 +465,8 @@ class Settings(Case):
 
     def test_tables_of_settings(self):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
-        for topic in ("url", "static", "memory", "redis", "chain", "lua", "socketmap",
-                      "dict"):
+        for topic in ("url", "static", "memory", "redis", "chain", "lua", "dns-mx", "userli",
+                      "socketmap", "dict"):
             page = (ROOT / f"docs/{topic}.md").read_text(encoding="utf-8").replace("VERSION", version)
             listed = re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)
@@ -452,7 +490,7 @@ class Settings(Case):
 
     def test_example_shows_every_key(self):
         text = (ROOT / "conf/mapmux.yaml").read_text(encoding="utf-8")
-        for topic in ("url", "socketmap", "dict"):
+        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict"):
             for name in re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]", self.help(topic)):
                 with self.subTest(topic=topic, key=name):
                     self.assertRegex(text, rf"\b{name}:")

@@ -189,6 +189,19 @@ class Metadata(MemoryMetadata):
 
 # ---- what a script may do ----
 
+RECORDS = """\
+a 30 A 192.0.2.1
+a 30 A 192.0.2.2
+a 60 AAAA 2001:db8::1
+alias CNAME a
+@ MX 20 mx2
+@ MX 10 mx1
+text TXT "one " "string"
+_25._tcp TLSA 3 1 1 00ff10
+back PTR a
+"""
+
+
 class Api(Case):
     """Calls that need more than one process to be seen."""
 
@@ -293,6 +306,110 @@ class Api(Case):
             time.sleep(0.3)
             mux.stop()
 
+    def test_dns(self):
+        knot = Knot(self, {"x.test.": RECORDS, "2.0.192.in-addr.arpa.": "1 PTR host.x.test.\n",
+                           "broken.test.": None})
+        mux = serve(self, [lua("t", script(self, """
+            function lookup(key)
+                local kind, name = key:match("(%S+) (.*)")
+                local records, ttl = mapmux.dns[kind](name)
+                table.sort(records or {}, function(a, b)
+                    return (a.preference or a) < (b.preference or b)
+                end)
+                return {records or mapmux.null, ttl}
+            end"""), servers=knot.address, timeout="5s")])
+
+        def ask(key):
+            return json.loads(mux.look("t", "shared/" + key).value)
+        self.assertEqual(ask("a a.x.test"), [["192.0.2.1", "192.0.2.2"], 30])
+        self.assertEqual(ask("a ALIAS.x.test."), [["192.0.2.1", "192.0.2.2"], 30])
+        self.assertEqual(ask("aaaa a.x.test"), [["2001:db8::1"], 60])
+        self.assertEqual(ask("mx x.test")[0], [{"host": "mx1.x.test", "preference": 10},
+                                               {"host": "mx2.x.test", "preference": 20}])
+        self.assertEqual(ask("txt text.x.test")[0], ["one string"])
+        self.assertEqual(ask("ptr 192.0.2.1")[0], ["host.x.test"])
+        self.assertEqual(ask("ptr back.x.test")[0], ["a.x.test"])
+        for nothing in ("a none.x.test", "aaaa text.x.test", "ptr 192.0.2.9", "a two words", "a -.x.test"):
+            self.assertIsNone(ask(nothing)[0], nothing)
+        answer = mux.look("t", "shared/a x.broken.test")
+        self.assertEqual(answer.letter, "F")
+        self.assertIn("DNS: ", answer.value)
+
+    def test_dns_tlsa(self):
+        knot = Knot(self, {"x.test.": RECORDS})
+        mux = serve(self, [lua("t", script(self, """
+            function lookup(name)
+                local r = mapmux.dns.tlsa(name)[1]
+                return r.usage .. " " .. r.selector .. " " .. r.matching .. " " .. mapmux.base64.encode(r.data)
+            end"""), servers=knot.address)])
+        self.assertEqual(mux.ask("t", "_25._tcp.x.test"), ("OK", "3 1 1 AP8Q"))
+
+    def test_redis(self):
+        redis = Redis(self)
+        redis.do("RPUSH", "list", "a", "b")
+        redis.do("SET", "safe", "1")
+        mux = serve(self, [lua("t", script(self, """
+            function lookup(key)
+                local what, key = key:match("(%S+) (.*)")
+                if what == "words" then
+                    return mapmux.redis("SET", key, 2.5) .. " " .. mapmux.redis("GET", key)
+                elseif what == "numbers" then
+                    return mapmux.redis("INCRBY", key, 41) + 1
+                elseif what == "list" then
+                    return mapmux.redis("LRANGE", "list", 0, -1)
+                elseif what == "null" then
+                    return mapmux.redis("MGET", "safe", key)[2] == mapmux.null
+                elseif what == "transaction" then
+                    return mapmux.redis {{"SET", key, "x"}, {"INCR", key .. "n"}, {"GET", key}}
+                elseif what == "caught" then
+                    local good, why = pcall(mapmux.redis, "INCR", "list")
+                    return tostring(good) .. " " .. why.status .. " " .. why.reason
+                end
+                return mapmux.redis("GET", key)
+            end"""), redis=by_unix(redis), timeout="3s")])
+        evil = "k\tDEL safe \"'*3\\"
+        for question, answer in (("words " + evil, "OK 2.5"), ("numbers n", "42"), ("list .", "a,b"),
+                                 ("null none", "1"), ("transaction t", "OK,1,x"), ("get safe", "1"),
+                                 ("caught .", "false temp Redis: WRONGTYPE")):
+            self.assertEqual(mux.ask("t", question), ("OK", answer), question)
+        self.assertEqual(mux.ask("t", "get none")[0], "NOTFOUND")
+        self.assertEqual(mux.ask("t", "get list"), ("TEMP", "Redis: WRONGTYPE"))
+        with mux.dict("t") as client:
+            inject = "k\r\n*2\r\n$3\r\nDEL\r\n$4\r\nsafe\r\n"
+            self.assertEqual(client.lookup("shared/words " + inject).value, "OK 2.5")
+        self.assertEqual(redis.do("GET", inject), b"2.5")
+        self.assertEqual(redis.do("GET", evil), b"2.5")
+        self.assertEqual(redis.do("GET", "safe"), b"1")
+        redis.stop()
+        self.assertEqual(mux.ask("t", "get safe")[0], "TEMP")
+
+    def test_log(self):
+        mux = serve(self, [lua("t", script(self, """
+            function lookup(key)
+                mapmux.log("error", "an error with " .. key)
+                mapmux.log("warn", "a warning")
+                mapmux.log("no level")
+                print("printed", 1, nil)
+                mapmux.log("debug", "hidden")
+                return "done"
+            end"""))])
+        self.assertEqual(mux.ask("t", "k"), ("OK", "done"))
+        for level, text in (("error", "an error with k"), ("warn", "a warning"), ("info", "no level"),
+                            ("info", r"printed\\t1\\tnil")):
+            self.assertRegex(mux.log(), rf"(?m) {level} table t: {text}$")
+        self.assertNotIn("hidden", mux.log())
+
+    def test_sleep(self):
+        mux = serve(self, [lua("t", script(self, """
+            function lookup(key)
+                local start = mapmux.time()
+                mapmux.sleep(tonumber(key))
+                return mapmux.time() - start
+            end"""))])
+        for seconds in ("0", "0.05", "0.5"):
+            slept = float(mux.ask("t", seconds)[1])
+            self.assertTrue(float(seconds) - 0.005 <= slept < float(seconds) + 0.45, (seconds, slept))
+
     def test_modules_beside_the_script(self):
         where = tempdir(self)
         os.mkdir(os.path.join(where, "sub"))
@@ -300,9 +417,13 @@ class Api(Case):
         script(self, "return require('b').f() .. ' by sub.c'", "c.lua", os.path.join(where, "sub"))
         mux = serve(self, [lua("t", script(self, """
             local c = require("sub.c")
-            function lookup(key) return c .. " " .. tostring(require("b") == require("b")) end""",
+            function lookup(key)
+                if key == "path" then return package.path end
+                return c .. " " .. tostring(require("b") == require("b"))
+            end""",
             directory=where))])
         self.assertEqual(mux.ask("t", "k"), ("OK", "from b by sub.c true"))
+        self.assertEqual(mux.ask("t", "path"), ("OK", f"{where}/?.lua;{where}/?/init.lua"))
 
     def test_policy_and_writes_by_dict(self):
         mux = serve(self, [lua("t", script(self, """
@@ -450,7 +571,7 @@ class Start(Case):
 
     def test_bad_scripts(self):
         self.refused("function lookup()\n  return 1 +\nend\n", "script.lua:3:", "mapmux.yaml:4: param")
-        self.refused(None, "/nonexistent/x.lua", "param")
+        self.refused(None, "/nonexistent/x.lua", "mapmux.yaml:4: param")
         self.refused("\x1bLua", "binary")
 
     def test_scripts_that_fail_to_run(self):
@@ -461,14 +582,24 @@ class Start(Case):
         self.refused("while true do end\n", "stopped after", "script.lua:1:", check=False)
         self.refused("require('none')\n", "module 'none' not found", check=False)
         self.refused("os.exit()\n", "script.lua:1:", check=False)
+        self.refused("\nmapmux.nosuch()\nfunction lookup() end\n", "script.lua:2:", "nosuch", check=False)
 
     def test_bad_options(self):
         good = "function lookup() end\n"
         self.refused(good, "nosuch", "mapmux.yaml:", uses=["nosuch"])
         self.refused(good, "circle", uses=["t"])
-        self.refused(good, "functions", "allowed: lookup", functions=["lokup"])
+        self.refused(good, "functions", "allowed: lookup", "mapmux.yaml:", functions=["lokup"])
         self.refused(good, "redis", redis="http://x/")
         self.refused(good, "servers", servers="not an address")
+
+    def test_circles_of_tables(self):
+        path = script(self, "function lookup() end\n")
+        config = script(self, document({"tables": [
+            lua("a", path, uses=["b"]), {"name": "b", "type": "chain", "param": ["c"]}, lua("c", path, uses=["a"])],
+            "listeners": [{"protocol": "socketmap", "address": f"unix:{tempdir(self)}/s"}]}), "mapmux.yaml")
+        done = mapmux("check", "-c", config)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr.decode(), r"mapmux\.yaml:\d+: .*circle")
 
     def test_check_calls_nothing(self):
         where = tempdir(self)

@@ -413,6 +413,7 @@ class Failures(Case):
                 self.temp(mux, "127.0.0.1")
                 self.assertEqual(self.commit(mux).letter, "F")
                 self.assertIn("table=kv", mux.log())
+                self.assertEqual(mux.counts("kv", "redis")["temp"], 2)
                 mux.stop()
         for name, reply in (("http", b"HTTP/1.1 200 OK\r\n\r\n"), ("hangs up", b""), ("silent", None),
                             ("endless", b"*1000000000\r\n"), ("too many", b"+OK\r\n" * 9 + b":1\r\n"),
@@ -433,6 +434,15 @@ class Failures(Case):
                 with mux.dict("mem") as other:
                     self.assertEqual(other.lookup("shared/k").letter, "N")
                 mux.stop()
+
+    def test_a_lost_exec_is_uncertain(self):
+        """The server takes the whole transaction, and is gone before it answers."""
+        server = Script(self, b"+PONG\r\n", b"")
+        mux = self.served(f"redis://127.0.0.1:{server.port}")
+        self.assertEqual(self.commit(mux, ("set", "shared/a", "1"), ("unset", "shared/b")).letter, "W")
+        sent = b"".join(server.got)
+        self.assertEqual(re.findall(rb"(MULTI|SET|DEL|EXEC)\r\n", sent), [b"MULTI", b"SET", b"DEL", b"EXEC"])
+        self.assertEqual(sent.count(b"EXEC\r\n"), 1, "it is not sent a second time")
 
     def test_dead_name(self):
         mux = self.served("redis://no-such-host.invalid/0", connect_timeout="1s")

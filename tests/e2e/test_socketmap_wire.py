@@ -310,6 +310,53 @@ class Ways(Case):
             self.assertEqual(client.rest(), b"")
             self.assertLess(time.monotonic() - start, 5)
 
+    def test_a_client_too_many(self):
+        """He is told to try again, not cut off; those who were there before notice nothing."""
+        path = tempdir(self) + "/s"
+        Mapmux(self, "--listen", f"socketmap:unix:{path},max_connections=2", "--name", "t", "--type", "static",
+               "--param", "key=value")
+        with self.admitted(path) as one, self.admitted(path) as two:
+            with Socketmap(path) as three:
+                self.assertEqual(three.ask("t", "key"), ("TEMP", "too many connections"))
+                self.assertEqual(three.rest(), b"")
+            with Socketmap(path) as silent:         # who does not ask is not told, and does not stay
+                self.assertEqual(silent.rest(), b"")
+            for client in (one, two):
+                self.assertEqual(client.ask("t", "key"), ("OK", "value"))
+        wait_until(lambda: self.asks(path) == ("OK", "value"), "room for a client")
+
+    def test_many_clients_too_many(self):
+        """Those who wait to be told are bounded; the rest is closed at once."""
+        path = tempdir(self) + "/s"
+        mux = Mapmux(self, "--listen", f"socketmap:unix:{path},max_connections=1", "--name", "t", "--type",
+                     "static", "--param", "key=value")
+        with contextlib.ExitStack() as stack:
+            one = self.admitted(path)
+            stack.enter_context(one)
+            crowd = [stack.enter_context(Socketmap(path)) for _ in range(200)]
+            self.assertEqual(one.ask("t", "key"), ("OK", "value"))
+            told = 0
+            for client in crowd:
+                with contextlib.suppress(OSError, Closed):
+                    told += client.ask("t", "key")[0] == "TEMP"
+            self.assertGreaterEqual(told, 64)
+            self.assertEqual(one.ask("t", "key"), ("OK", "value"))
+        self.assertIn("max_connections", mux.log())
+
+    def admitted(self, path):
+        """A client that is not too many: the server learns in its own time that the last one has left."""
+        for _ in range(100):
+            client = Socketmap(path)
+            if client.ask("t", "key") == ("OK", "value"):
+                return client
+            client.close()
+            time.sleep(0.05)
+        self.fail("never admitted")
+
+    def asks(self, path):
+        with Socketmap(path) as client:
+            return client.ask("t", "key")
+
     def test_default_table(self):
         """A listener's table answers a request that names none."""
         path = tempdir(self) + "/s"

@@ -2,11 +2,10 @@
 
 import json
 import os
-import pathlib
 import re
 import unittest
 
-from harness import Case, Mapmux, Reply, free_port, serve, tempdir, wait_until
+from harness import Case, Reply, free_port, serve, tempdir, wait_until
 from harness.dovecot import Dovecot
 from harness.mapmux import mapmux
 from harness.postfix import Postmap
@@ -314,9 +313,11 @@ class Faults(Base):
             self.found("mailbox", "alice@example.org", "1")
             self.assertEqual(slow.reply()[0], "TEMP")
 
-    def test_logged_with_the_table(self):
+    def test_logged_and_counted_with_the_table(self):
         self.double.fault = lambda request: Reply(HTML)
+        before = self.mux.counts("senders", "userli")["temp"]
         self.mux.ask("senders", "alice@example.org")
+        self.assertEqual(self.mux.counts("senders", "userli")["temp"], before + 1)
         self.assertRegex(self.mux.log(), r"question failed table=senders op=lookup status=temp")
 
 
@@ -373,32 +374,6 @@ class Configuration(Case):
                 code, text = self.check(name, param, *options)
                 self.assertEqual(code, 1, text)
                 self.assertIn(word, text)
-
-
-class Documentation(Case):
-    """The configuration in docs/userli.md, with the test's paths and server."""
-
-    def test_example(self):
-        page = pathlib.Path(__file__).parents[2] / "docs" / "userli.md"
-        example = re.search(r"```yaml\n(.*?listeners:.*?)```", page.read_text(encoding="utf-8"), re.S).group(1)
-        double = Userli(self)
-        fill(double)
-        where = tempdir(self)
-        with open(os.path.join(where, "token"), "w", encoding="ascii") as file:
-            file.write("good-token\n")
-        for pattern, replacement in ((r"unix:/run/mapmux/", f"unix:{where}/"), (r", group: \w+", ""),
-                                     (r"https://users.example.org", double.url),
-                                     (r"/etc/mapmux/userli.token", where + "/token")):
-            example, n = re.subn(pattern, replacement, example)
-            self.assertGreater(n, 0, pattern)
-        Mapmux(self, config=example)
-        postmap = Postmap(self)
-        for table, key, value in (("alias", "info@example.org", b"alice@example.org,bob@example.org\n"),
-                                  ("domain", "example.org", b"1\n"),
-                                  ("mailbox", "alice+x@example.org", b"1\n"),
-                                  ("senders", "alice@example.org", b"alice@example.org\n")):
-            done = postmap.query(key, f"socketmap:unix:{where}/socketmap:{table}")
-            self.assertEqual((done.returncode, done.stdout), (0, value), (table, done.stderr))
 
 
 if __name__ == "__main__":

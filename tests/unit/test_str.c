@@ -106,12 +106,30 @@ static void hashes(void **state)
 	assert_int_equal(str_hash(STR("foobar")), 0xbf9cf968u);
 }
 
+static void is_a_line(void **state)
+{
+	char text[200];
+	(void)state;
+	assert_true(str_is_line(STR("")));
+	assert_true(str_is_line(STR("a\tb \v\x7f\xff")));
+	memset(text, 'x', sizeof(text));
+	for (size_t len = 1; len <= sizeof(text); len += 9)
+		for (size_t at = 0; at < len; at++)
+			for (int bad = 0; bad < 3; bad++) {
+				text[at] = "\n\r\0"[bad];
+				assert_false(str_is_line((struct str){text, len}));
+				text[at] = 'x';
+				assert_true(str_is_line((struct str){text, len}));
+			}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(makes_views),
 		cmocka_unit_test(compares),
 		cmocka_unit_test(cuts),
+		cmocka_unit_test(is_a_line),
 		cmocka_unit_test(finds_words),
 		cmocka_unit_test(reads_numbers),
 		cmocka_unit_test(hashes),

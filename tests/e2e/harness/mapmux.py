@@ -4,8 +4,9 @@ import json
 import os
 import pathlib
 import re
+import signal
 
-from .base import Daemon, answers, on_cleanup, run, tempdir
+from .base import Daemon, answers, on_cleanup, run, tempdir, wait_until
 from .wire import Dict, Socketmap
 
 BAD = re.compile(r"Sanitizer|runtime error|Assertion .*failed|stack smashing|double free")
@@ -109,6 +110,14 @@ class Mapmux(Daemon):
         self.final = self.log()
         assert not BAD.search(self.final), self.final
         return code
+
+    def counts(self, table, kind):
+        """How often the table of that type gave which result, by SIGUSR1: {"ok": 1, "temp": 0, ...}."""
+        line = re.compile(rf"table {re.escape(table)} \({kind}\): (ok \d+.*)")
+        before = len(line.findall(self.log()))
+        self.kill(signal.SIGUSR1)
+        said = wait_until(lambda: line.findall(self.log())[before:], f"the summary of {table}")[0]
+        return {name: int(number) for name, number in re.findall(r"(\w+) (\d+)", said)}
 
     def memory(self):
         """Resident bytes."""
