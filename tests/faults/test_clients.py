@@ -114,6 +114,26 @@ class Vanishing(FaultCase):
         self.assertEqual(self.mux.ask("slow", "k1"), ("OK", "v1"))
         self.assert_nothing_left()
 
+    def test_those_who_do_not_listen(self):
+        """They ask on and on and take no answer: mapmux reads no more of them than it can answer."""
+        time.sleep(0.5)
+        clients = [self.mux.socketmap() for _ in range(20)]
+        for client in clients:
+            self.addCleanup(client.close)
+            client.sock.setblocking(False)
+        before, sent = self.mux.memory(), 0
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            for client in clients:
+                try:
+                    sent += client.sock.send(netstring("t k1") * 1000)
+                except BlockingIOError:
+                    time.sleep(0.001)
+        self.assertLess(self.mux.memory() - before, 20 << 20, f"of {sent} bytes that were sent")
+        for client in clients:
+            client.close()
+        self.assert_nothing_left()
+
 
 if __name__ == "__main__":
     unittest.main()
