@@ -14,7 +14,7 @@ from harness import Case, Socketmap, wait_until
 RATE = int(os.environ.get("FAULTS_RATE", 2000))     # questions a second of each load
 CONNECTIONS = 50
 LATE = 1.0      # seconds: a question asked so long before a fault may still be under way in it
-SETTLE = 1.0    # a quiet second before a fault and one behind it
+SETTLE = 0.8    # a quiet moment before a fault and one behind it
 
 # The cache that is to hide faults: what it keeps is old at once, and good enough for an hour.
 STALE = {"ttl": "300ms", "negative_ttl": "300ms", "stale": "1h", "stale_timeout": "200ms"}
@@ -131,8 +131,7 @@ class FaultCase(Case):
         mostly it is all of it, but a quarter is enough for what is judged here."""
         quiet = [index for index in range(len(line.slots))
                  if line.when(index + 1) <= line.end
-                 and not any(line.when(index + 1) > start - LATE / 2 and line.when(index) < end + LATE / 2
-                             for start, end in self.faults)]
+                 and not any(line.when(index + 1) > start and line.when(index) < end for start, end in self.faults)]
         asked = sum(line.slots[index]["asked"] for index in quiet)
         self.assertGreater(asked, 0.25 * line.rate * line.slot * len(quiet), f"too slow a machine, or mapmux: {line}")
 
