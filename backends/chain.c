@@ -21,8 +21,8 @@ static const struct setting settings[] = {
 struct hop {
 	struct query child;
 	struct query *parent;
-	size_t next;  /* table to ask when this one does not know */
-	unsigned ttl; /* the shortest that a table before this one gave; 0: none did */
+	size_t next;         /* table to ask when this one does not know */
+	struct answer basis; /* what all answers so far let be kept */
 };
 
 static struct hop *hop_of(struct query *child)
@@ -56,19 +56,11 @@ static struct table *next_table(struct hop *hop)
 	return NULL;
 }
 
-/* What rests on several answers lives as long as the shortest of them. */
-static unsigned shorter(unsigned a, unsigned b)
-{
-	if (a == 0 || b == 0)
-		return a + b;
-	return a < b ? a : b;
-}
-
 static void on_child(struct query *child)
 {
 	struct hop *hop = hop_of(child);
 	struct table *next = NULL;
-	hop->ttl = shorter(hop->ttl, child->answer.ttl);
+	answer_rest_on(&hop->basis, &child->answer);
 	/* A transaction is the affair of one table: NOTFOUND tells that it changed nothing. */
 	if (child->answer.status == ST_NOTFOUND && child->ask->op != OP_CHANGE)
 		next = next_table(hop);
@@ -77,7 +69,7 @@ static void on_child(struct query *child)
 		query_start(child, next, child->ask, on_child);
 		return;
 	}
-	child->answer.ttl = hop->ttl;
+	answer_rest_on(&child->answer, &hop->basis);
 	query_finish(hop->parent, &child->answer);
 }
 

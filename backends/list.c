@@ -14,5 +14,7 @@ const struct backend *const backends[] = {
 };
 
 const struct backend *const composites[] = {
+	&backend_guard,
+	&backend_keys,
 	NULL,
 };

@@ -7,4 +7,7 @@
 extern const struct backend backend_url, backend_static, backend_memory, backend_chain,
 	backend_redis, backend_dns_mx, backend_userli, backend_lua;
 
+/* composites */
+extern const struct backend backend_guard, backend_keys;
+
 #endif

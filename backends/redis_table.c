@@ -267,7 +267,8 @@ static void on_value(struct call *call)
 	const struct lookup *lookup = (struct lookup *)(void *)call;
 	struct query *query = call->query;
 	if (call->ask.result != REDIS_REPLY) {
-		query_temp(query, "%s", call->ask.why.ptr);
+		query_finish(query,
+			&(struct answer){.status = ST_TEMP, .why = call->ask.why, .broken = true});
 		return;
 	}
 	const struct redis_reply *reply = &call->ask.replies[0];
@@ -325,7 +326,11 @@ static void end_iteration(struct call *call, enum status status, struct str why)
 	why = arena_str(query->mem, why);
 	iter_free(iteration->iter);
 	iteration->iter = NULL;
-	query_finish(query, &(struct answer){.status = status, .why = why});
+	query_finish(query, &(struct answer){
+				    .status = status,
+				    .why = why,
+				    .broken = call->ask.result != REDIS_REPLY,
+			    });
 }
 
 static void end_too_large(struct call *call)
@@ -806,6 +811,7 @@ const struct backend backend_redis = {
 	.help = "strings in a Redis server: a dict that lasts and is shared",
 	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE),
 	.can_expire = true,
+	.can_break = true,
 	.settings = settings,
 	.conf_size = sizeof(struct redis_conf),
 	.check = check,

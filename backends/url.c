@@ -32,7 +32,7 @@ static void on_lookup(struct url_ask *ask)
 	struct str value;
 	const char *why;
 	enum status status = url_read_value(ask, &value, &why);
-	url_finish(ask->query, status, value, why);
+	url_finish(ask, status, value, why);
 }
 
 static void start_lookup(struct query *query)
@@ -82,7 +82,7 @@ static void on_action(struct url_ask *ask)
 	struct str action = STR("");
 	const char *why = NULL;
 	enum status status = read_action(ask, &action, &why);
-	url_finish(ask->query, status, action, why);
+	url_finish(ask, status, action, why);
 }
 
 static void start_policy(struct query *query)
@@ -124,6 +124,7 @@ const struct backend backend_url = {
 	.name = "url",
 	.help = "asks an HTTP service: GET to read, POST and DELETE to write",
 	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY),
+	.can_break = true,
 	.settings = url_settings,
 	.conf_size = sizeof(struct url_conf),
 	.check = url_check,

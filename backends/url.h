@@ -2,6 +2,7 @@
 #ifndef MAPMUX_BACKENDS_URL_H
 #define MAPMUX_BACKENDS_URL_H
 
+#include "breaker.h"
 #include "http.h"
 #include "json.h"
 #include "query.h"
@@ -11,7 +12,7 @@
 enum {
 	MAX_UPSTREAMS = 32,   /* bits of ask.tried */
 	MAX_URL = 256 * 1024, /* bytes */
-	DOWN_MS = 5000,       /* an upstream that failed is asked last for so long */
+	DOWN_MS = 5000,       /* an upstream that failed is avoided for so long */
 	PARALLEL = 8,         /* lookups of one iteration under way */
 	MAX_ROWS = 64 << 20,  /* bytes that the answers to these may have together */
 	WARN_MS = 60000,
@@ -52,9 +53,9 @@ struct url_shared {
 /* A table in a worker. */
 struct url_state {
 	struct http_pool *pool;
-	uint64_t down_until[MAX_UPSTREAMS]; /* ms on the turn's clock */
-	unsigned next;                      /* upstream, when they take turns */
-	struct buf url;                     /* to fill templates in */
+	struct breaker breakers[MAX_UPSTREAMS]; /* idle while there is but one */
+	unsigned next;                          /* upstream, when they take turns */
+	struct buf url;                         /* to fill templates in */
 };
 
 /* One request of a query, and its way through the upstreams. */
@@ -68,6 +69,7 @@ struct url_ask {
 	enum scope scope;
 	bool is_prefix;
 	unsigned upstream, tried; /* tried: a bit for each */
+	enum breaker_pass pass;   /* of the upstream that is asked */
 	size_t row;               /* of an iteration */
 };
 
@@ -101,6 +103,7 @@ void url_drop(struct table_conf *table);
 void url_ask_init(struct url_ask *ask, struct query *query, void (*answered)(struct url_ask *));
 bool url_ask_start(struct url_ask *ask);
 bool url_fill(const struct url_ask *ask, struct buf *url); /* false: what its key forbids */
+void url_ask_cancel(struct url_ask *ask);                  /* at any time */
 void url_cancel(struct query *query); /* all requests that hang on query->work */
 
 /* What the reply means to a reader, with a reason; ST_OK: there is a body to read. */
@@ -108,8 +111,9 @@ enum status url_judge(const struct url_ask *ask, const char **why);
 enum status url_read_value(const struct url_ask *ask, struct str *value, const char **why);
 struct json_rules url_rules(const struct query *query);
 
-/* The end of a query: by a value, or by what url_judge() said; or by a key that cannot be asked for. */
-void url_finish(struct query *query, enum status status, struct str value, const char *why);
+/* The end of a query: by a value, or by what url_judge() said of this request; or by a key that cannot
+ * be asked for. */
+void url_finish(const struct url_ask *ask, enum status status, struct str value, const char *why);
 void url_refuse(const struct url_ask *ask);
 void url_refuse_query(const struct url_ask *ask);
 

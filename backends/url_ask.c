@@ -3,30 +3,47 @@
 
 #include <inttypes.h>
 
-/* The first that is not known to be down, else the one that was found so first. */
-static unsigned pick_upstream(struct url_state *state, unsigned n, unsigned tried, uint64_t now)
+static const struct breaker_rules upstream_rules = {.failures = 1, .cooldown_ms = DOWN_MS};
+
+/* The first that is not avoided, else the one whose turn comes first. */
+static unsigned pick_upstream(
+	const struct url_state *state, unsigned n, unsigned tried, uint64_t now)
 {
 	unsigned best = n;
 	for (unsigned i = 0; i < n; i++) {
 		unsigned at = (state->next + i) % n;
 		if (tried & 1u << at)
 			continue;
-		if (state->down_until[at] <= now)
+		if (!breaker_refuses(&state->breakers[at], now))
 			return at;
-		if (best == n || state->down_until[at] < state->down_until[best])
+		if (best == n || state->breakers[at].until_ms < state->breakers[best].until_ms)
 			best = at;
 	}
 	return best;
 }
 
-static void mark_down(const struct url_ask *ask, const char *why)
+/* Where there is no other upstream, there is nothing to avoid. */
+static struct breaker *breaker_of(const struct url_ask *ask)
 {
-	struct table *table = ask->query->table;
-	struct url_state *state = table->state;
-	uint64_t *until = &state->down_until[ask->upstream], now = table->turn->now_ms;
-	if (*until <= now && url_shared_of(ask->query)->nupstreams > 1)
-		log_warn("table %s: upstream %s: %s", table->conf->name, url_origin_of(ask), why);
-	*until = now + DOWN_MS;
+	struct url_state *state = ask->query->table->state;
+	return url_shared_of(ask->query)->nupstreams > 1 ? &state->breakers[ask->upstream] : NULL;
+}
+
+static void upstream_failed(const struct url_ask *ask, const char *why)
+{
+	const struct table *table = ask->query->table;
+	struct breaker *breaker = breaker_of(ask);
+	if (breaker && breaker_failed(breaker, &upstream_rules, ask->pass, table->turn->now_ms))
+		log_warn("table %s: upstream %s is avoided: %s", table->conf->name,
+			url_origin_of(ask), why);
+}
+
+static void upstream_answered(const struct url_ask *ask)
+{
+	struct breaker *breaker = breaker_of(ask);
+	if (breaker && breaker_succeeded(breaker))
+		log_info("table %s: upstream %s answers again", ask->query->table->conf->name,
+			url_origin_of(ask));
 }
 
 bool url_fill(const struct url_ask *ask, struct buf *url)
@@ -63,6 +80,8 @@ static bool ask_next(struct url_ask *ask)
 	ask->tried |= 1u << ask->upstream;
 	if (!url_fill(ask, &state->url))
 		return false;
+	if (n > 1)
+		ask->pass = breaker_enter(&state->breakers[ask->upstream], table->turn->now_ms);
 	ask->fetch.url = state->url.ptr;
 	http_start(state->pool, &ask->fetch);
 	return true;
@@ -93,29 +112,36 @@ static void on_fetched(struct http_fetch *fetch)
 {
 	struct url_ask *ask =
 		(struct url_ask *)(void *)((char *)fetch - offsetof(struct url_ask, fetch));
-	struct url_state *state = ask->query->table->state;
 	unsigned n = url_shared_of(ask->query)->nupstreams;
 	if (fetch->result == HTTP_REPLY || fetch->result == HTTP_TOO_LARGE) {
-		state->down_until[ask->upstream] = 0;
+		upstream_answered(ask);
 		ask->answered(ask);
 		return;
 	}
-	mark_down(ask, fetch->why.ptr);
+	upstream_failed(ask, fetch->why.ptr);
 	bool again = fetch->result == HTTP_UNREACHABLE || !fetch->once;
 	if (again && ask->tried != (unsigned)((UINT64_C(1) << n) - 1) && ask_next(ask))
 		return;
 	ask->answered(ask);
 }
 
+void url_ask_cancel(struct url_ask *ask)
+{
+	const struct query *query = ask->query;
+	struct breaker *breaker = breaker_of(ask);
+	if (!ask->fetch.pool)
+		return;
+	if (query->table->turn->now_ms >= query->deadline)
+		upstream_failed(ask, "no answer in time");
+	else if (breaker)
+		breaker_left(breaker, ask->pass);
+	http_cancel(&ask->fetch);
+}
+
 void url_cancel(struct query *query)
 {
-	for (struct url_ask *ask = query->work; ask; ask = ask->next) {
-		if (!ask->fetch.pool)
-			continue;
-		if (query->table->turn->now_ms >= query->deadline)
-			mark_down(ask, "no answer in time");
-		http_cancel(&ask->fetch);
-	}
+	for (struct url_ask *ask = query->work; ask; ask = ask->next)
+		url_ask_cancel(ask);
 }
 
 /* A rejected token makes all mail bounce, when that reads as not found. */
@@ -188,14 +214,26 @@ enum status url_read_value(const struct url_ask *ask, struct str *value, const c
 	return status;
 }
 
-void url_finish(struct query *query, enum status status, struct str value, const char *why)
+/* Asking again may help, where nothing arrived or what arrived changes nothing. */
+static bool is_broken(const struct url_ask *ask)
 {
+	return ask->fetch.result == HTTP_UNREACHABLE ||
+	       (ask->fetch.result == HTTP_BROKEN && ask->query->ask->op != OP_POLICY);
+}
+
+void url_finish(const struct url_ask *ask, enum status status, struct str value, const char *why)
+{
+	struct query *query = ask->query;
 	if (status == ST_OK)
 		query_ok(query, value);
 	else if (status == ST_NOTFOUND)
 		query_notfound(query);
 	else
-		query_finish(query, &(struct answer){.status = status, .why = str_of(why)});
+		query_finish(query, &(struct answer){
+					    .status = status,
+					    .why = str_of(why),
+					    .broken = status == ST_TEMP && is_broken(ask),
+				    });
 }
 
 /* A key that does not go out: a reader is told that there is no such key, a writer that it is wrong.

@@ -91,8 +91,8 @@ static void on_row(struct url_ask *ask)
 	}
 	if (status == ST_TEMP || status == ST_PERM) {
 		for (unsigned i = 0; i < PARALLEL; i++)
-			http_cancel(&iteration->lookups[i].fetch);
-		url_finish(ask->query, ST_TEMP, value, why);
+			url_ask_cancel(&iteration->lookups[i]);
+		url_finish(ask, ST_TEMP, value, why);
 		return;
 	}
 	if (status == ST_OK) {
@@ -153,7 +153,7 @@ static void on_list(struct url_ask *ask)
 		status = ST_TEMP;
 	}
 	if (status != ST_OK) {
-		url_finish(query, status, STR(""), why);
+		url_finish(ask, status, STR(""), why);
 		return;
 	}
 	name_rows(iteration);
@@ -174,7 +174,7 @@ static void on_exact(struct url_ask *ask)
 	if (status == ST_OK || status == ST_NOTFOUND)
 		finish_rows(query, row, status == ST_OK);
 	else
-		url_finish(query, status, STR(""), why);
+		url_finish(ask, status, STR(""), why);
 }
 
 void url_start_iterate(struct query *query)

@@ -6,6 +6,7 @@
 #include "http.h"
 #include "json.h"
 #include "list.h"
+#include "mail.h"
 #include "query.h"
 #include "table.h"
 #include "template.h"
@@ -89,33 +90,6 @@ static struct str trim(struct str key)
 	return key;
 }
 
-static struct str lower(struct str key, struct arena *mem)
-{
-	struct str copy = arena_str(mem, key);
-	for (size_t i = 0; i < copy.len; i++)
-		if (copy.ptr[i] >= 'A' && copy.ptr[i] <= 'Z')
-			((char *)copy.ptr)[i] = (char)(copy.ptr[i] - 'A' + 'a');
-	return copy;
-}
-
-static bool str_ends(struct str s, struct str end)
-{
-	return s.len >= end.len && str_eq(str_skip(s, s.len - end.len), end);
-}
-
-/* Without its extension, as Postfix cuts it: at the first of these characters that is not the very
- * first, and never in owner-LIST and LIST-request. */
-static struct str without_extension(struct str local, const char *delimiters)
-{
-	if (strchr(delimiters, '-') &&
-		(str_starts(local, STR("owner-")) || str_ends(local, STR("-request"))))
-		return local;
-	for (size_t i = 0; i < local.len; i++)
-		if (strchr(delimiters, local.ptr[i]))
-			return i > 0 ? (struct str){local.ptr, i} : local;
-	return local;
-}
-
 /* What userli allows in the names of its users and aliases. */
 static bool is_local(struct str local)
 {
@@ -141,13 +115,13 @@ static bool clean_key(const struct query *query, struct str key, struct str *cle
 	const struct userli_conf *conf = query->table->conf->conf;
 	const struct userli_shared *shared = query->table->conf->shared;
 	struct str domain, local;
-	domain = lower(trim(key), query->mem);
+	domain = mail_lower(trim(key), query->mem);
 	*clean = domain;
 	if (shared->endpoint->domains)
 		return is_domain(domain, query->mem);
 	if (!str_cut(&domain, '@', &local))
 		return false;
-	local = without_extension(local, conf->recipient_delimiter);
+	local = mail_without_extension(local, conf->recipient_delimiter);
 	*clean = arena_printf(
 		query->mem, "%.*s@%.*s", (int)local.len, local.ptr, (int)domain.len, domain.ptr);
 	return is_local(local) && is_domain(domain, query->mem);
@@ -163,6 +137,20 @@ static struct userli_shared *shared_of(const struct ask *ask)
 static void fail(const struct ask *ask, const char *why)
 {
 	query_temp(ask->query, "userli at %s: %s", shared_of(ask)->origin, why);
+}
+
+/* There is no reply. What was posted may have arrived. */
+static void fail_broken(const struct ask *ask)
+{
+	const struct http_fetch *fetch = &ask->fetch;
+	struct answer answer = {
+		.status = ST_TEMP,
+		.why = arena_printf(
+			fetch->mem, "userli at %s: %s", shared_of(ask)->origin, fetch->why.ptr),
+		.broken = fetch->result == HTTP_UNREACHABLE ||
+			  (fetch->result == HTTP_BROKEN && ask->query->ask->op == OP_LOOKUP),
+	};
+	query_finish(ask->query, &answer);
 }
 
 /* A member of the reply, as text. */
@@ -198,7 +186,7 @@ static void read_failure(const struct ask *ask)
 {
 	const struct http_fetch *fetch = &ask->fetch;
 	if (fetch->result != HTTP_REPLY)
-		fail(ask, fetch->why.ptr);
+		fail_broken(ask);
 	else if (fetch->status == 401 || fetch->status == 403)
 		refused(ask);
 	else if (fetch->status == 404 && shared_of(ask)->endpoint->absent_404 && is_object(ask))
@@ -650,6 +638,7 @@ const struct backend backend_userli = {
 	.name = "userli",
 	.help = "asks the API of userli",
 	.ops = CAN(OP_LOOKUP) | CAN(OP_AUTH),
+	.can_break = true,
 	.settings = settings,
 	.conf_size = sizeof(struct userli_conf),
 	.check = check,

@@ -309,16 +309,9 @@ static void print_listener(struct printer *printer, const struct listen_conf *li
 	print_defaults(printer);
 }
 
-static const struct table_conf *core_of(const struct table_conf *table)
-{
-	while (table->inner)
-		table = table->inner;
-	return table;
-}
-
 static void print_table(struct printer *printer, const struct table_conf *table)
 {
-	const struct table_conf *core = core_of(table);
+	const struct table_conf *core = table_core(table);
 	const struct backend *backend = core->backend;
 	fprintf(printer->out, "  # %s\n", table->where);
 	print_key(printer, "  - name", table->name);
@@ -329,6 +322,9 @@ static void print_table(struct printer *printer, const struct table_conf *table)
 		print_settings(printer, composites[i]->settings, table->composite_confs[i],
 			composites[i]->conf_size);
 	print_defaults(printer);
+	if (table->options.side_effects)
+		fprintf(printer->out, "%s# side_effects: nothing is cached, retried or shared\n",
+			printer->indent);
 }
 
 void config_write(const struct config *config, FILE *out)

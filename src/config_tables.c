@@ -225,13 +225,39 @@ static struct table_conf *add_table(
 	return table;
 }
 
+/* Was it given as something else than its fallback? */
+static bool is_set(struct loader *loader, const struct setting *setting, const void *conf,
+	const void *fallbacks)
+{
+	struct str now, before;
+	setting_print(setting, conf, &loader->draft->mem, &now);
+	setting_print(setting, fallbacks, &loader->draft->mem, &before);
+	return !str_eq(now, before);
+}
+
+/* Options of a composite that side_effects keeps away. */
+static void warn_of_side_effects(
+	struct loader *loader, const struct node *node, const struct backend *composite, void *conf)
+{
+	void *fallbacks = arena_alloc(&loader->draft->mem, composite->conf_size);
+	if (!node->options.side_effects)
+		return;
+	setting_fill(composite->settings, fallbacks, &loader->draft->mem);
+	for (const struct setting *s = composite->settings; s->name; s++)
+		if (is_set(loader, s, conf, fallbacks))
+			log_warn("%s: has no effect with side_effects: yes",
+				section_place(loader->draft, node->section, s->name));
+}
+
 /* The node's own table, and the composites that its options want around it. */
 static void add_tables(struct loader *loader, struct node *node)
 {
 	node->core = node->table = add_table(loader, node, node->backend, node->conf);
 	for (size_t i = 0; composites[i]; i++) {
-		if (!composites[i]->wanted(node->table, node->composite_confs[i]))
+		if (!composites[i]->wanted(node->table, node->composite_confs[i])) {
+			warn_of_side_effects(loader, node, composites[i], node->composite_confs[i]);
 			continue;
+		}
 		struct table_conf *composite =
 			add_table(loader, node, composites[i], node->composite_confs[i]);
 		composite->inner = node->table;

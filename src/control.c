@@ -119,19 +119,38 @@ static void refresh_tables(const struct config *config)
 			config->tables[i].backend->refresh(&config->tables[i]);
 }
 
+/* Of all workers. */
+static void sum_up(const struct daemon *daemon, size_t index, struct table_stats *sums)
+{
+	for (size_t w = 0; w < daemon->nworkers; w++) {
+		const struct table_stats *stats =
+			&worker_tables(daemon->workers[w])->tables[index].stats;
+		for (size_t i = 0; i < ST_COUNT; i++)
+			sums->results[i] +=
+				atomic_load_explicit(&stats->results[i], memory_order_relaxed);
+		for (size_t i = 0; i < MAX_COUNTERS; i++)
+			sums->counters[i] +=
+				atomic_load_explicit(&stats->counters[i], memory_order_relaxed);
+	}
+}
+
 static void log_table(const struct daemon *daemon, size_t index)
 {
-	uint64_t sums[ST_COUNT] = {0};
-	for (size_t w = 0; w < daemon->nworkers; w++)
-		for (size_t s = 0; s < ST_COUNT; s++)
-			sums[s] += atomic_load_explicit(
-				&worker_tables(daemon->workers[w])->tables[index].stats.results[s],
-				memory_order_relaxed);
 	const struct table_conf *table = &daemon->config->tables[index];
+	const char *const *names = table->backend->counters;
+	struct table_stats sums = {0};
+	struct arena mem = {0};
+	struct str more = {"", 0};
+	sum_up(daemon, index, &sums);
+	for (size_t i = 0; names && names[i]; i++)
+		more = arena_printf(
+			&mem, "%s, %s %" PRIu64, more.ptr, names[i], (uint64_t)sums.counters[i]);
 	log_info("table %s (%s): ok %" PRIu64 ", notfound %" PRIu64 ", temp %" PRIu64
-		 ", perm %" PRIu64,
-		table->name, table->backend->name, sums[ST_OK], sums[ST_NOTFOUND], sums[ST_TEMP],
-		sums[ST_PERM]);
+		 ", perm %" PRIu64 "%s",
+		table->name, table->backend->name, (uint64_t)sums.results[ST_OK],
+		(uint64_t)sums.results[ST_NOTFOUND], (uint64_t)sums.results[ST_TEMP],
+		(uint64_t)sums.results[ST_PERM], more.ptr);
+	arena_clear(&mem);
 }
 
 static void log_summary(const struct daemon *daemon)

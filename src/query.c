@@ -49,7 +49,7 @@ bool query_begin(struct query *query, struct table *table, const struct question
 		table->conf->backend->start(query);
 	else
 		query_perm(query, "table %s (type %s) does not offer %s%s", table->conf->name,
-			table->conf->backend->name, op_name(ask->op),
+			table_core(table->conf)->backend->name, op_name(ask->op),
 			ask->expire_secs > 0 ? " with an expiry" : "");
 	if (query->phase == Q_STARTING) {
 		run(query);

@@ -33,6 +33,13 @@ void answer_copy(struct answer *to, const struct answer *from, struct arena *mem
 	to->rows = pairs_copy(from->rows, from->nrows, mem);
 }
 
+void answer_rest_on(struct answer *answer, const struct answer *other)
+{
+	if (answer->ttl == 0 || (other->ttl > 0 && other->ttl < answer->ttl))
+		answer->ttl = other->ttl;
+	answer->no_store |= other->no_store;
+}
+
 const char *op_name(enum op op)
 {
 	static const char *const names[OP_COUNT] = {

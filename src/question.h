@@ -71,6 +71,9 @@ void question_copy(struct question *to, const struct question *from, struct aren
 /* A deep copy of the answer into `mem`. */
 void answer_copy(struct answer *to, const struct answer *from, struct arena *mem);
 
+/* `answer` rests on `other` as well: it is kept for as long as both may be. */
+void answer_rest_on(struct answer *answer, const struct answer *other);
+
 const char *op_name(enum op op);
 const char *status_name(enum status status);
 

@@ -28,6 +28,7 @@ struct backend {
 	const char *help;               /* one line for `mapmux help` */
 	unsigned ops;                   /* CAN(OP_LOOKUP) | ... */
 	bool can_expire;                /* honours question.expire_secs */
+	bool can_break;                 /* its answers may be `broken`: it asks somebody itself */
 	const struct setting *settings; /* the one named "param" is the type's main one */
 	size_t conf_size;
 
@@ -49,6 +50,8 @@ struct backend {
 
 	void (*start)(struct query *query);  /* leads to one query_finish(), now or later */
 	void (*cancel)(struct query *query); /* lets go of it; NULL: start() always finishes */
+
+	const char *const *counters; /* names of table_stats.counters; NULL ends them */
 };
 
 /* Every backend, in the order `mapmux help` shows them; NULL ends it. Defined in backends/list.c. */
@@ -89,9 +92,20 @@ struct table_conf {
 	void *composite_confs[MAX_COMPOSITES]; /* the settings of all, by composites[] */
 };
 
+/* The one that composites stand around; itself, if there are none. */
+static inline const struct table_conf *table_core(const struct table_conf *table)
+{
+	while (table->inner)
+		table = table->inner;
+	return table;
+}
+
+enum { MAX_COUNTERS = 10 };
+
 /* This worker's counters of a table; written by its thread, read by any. */
 struct table_stats {
 	_Atomic uint64_t results[ST_COUNT];
+	_Atomic uint64_t counters[MAX_COUNTERS]; /* the backend's own */
 };
 
 /* The same table as one worker lives it: private to its thread. */
@@ -132,6 +146,18 @@ static inline struct table *table_of(const struct table *user, const struct tabl
 static inline struct table *table_inner(const struct table *composite)
 {
 	return table_of(composite, composite->conf->inner);
+}
+
+/* Its own thread: sets or adds to one of the backend's counters. */
+static inline void table_set_counter(struct table *table, unsigned which, uint64_t n)
+{
+	atomic_store_explicit(&table->stats.counters[which], n, memory_order_relaxed);
+}
+
+static inline void table_count(struct table *table, unsigned which)
+{
+	table_set_counter(table, which,
+		atomic_load_explicit(&table->stats.counters[which], memory_order_relaxed) + 1);
 }
 
 /* NULL when there is none of that name. */

@@ -35,8 +35,8 @@ from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "url", "static", "memory", "redis",
-                                                     "chain", "lua", "dns-mx", "userli"))]
-PAGES.append("docs/reliability.md")
+                                                     "chain", "lua", "dns-mx", "userli", "keys", "guard", "reliability"))]
+OF_EVERY_TABLE = ("keys", "guard")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
 ENVIRONMENT = {"MAPMUX_PASSWORD": "secret", "MAPMUX_TOKEN": "secret"}
@@ -441,6 +441,12 @@ class Pages(Case):
             with self.subTest(file=file, test=test):
                 self.assertTrue(not test or re.search(rf"(?s)\nclass {case}\((?:(?!\nclass ).)*\n    def {test}\(", source))
 
+    def test_keys(self):
+        self.page("docs/keys.md")
+
+    def test_guard(self):
+        self.page("docs/guard.md")
+
     def test_readme(self):
         self.page("README.md")
 
@@ -477,23 +483,30 @@ class Settings(Case):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout.decode()
 
+    @staticmethod
+    def rows(page):
+        """{setting: default} of the tables of a page."""
+        found = {}
+        text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+        for cells in re.findall(r"(?m)^\| (`[^|]*`) \| ([^|]*) \|", text):
+            for name in re.findall(r"`([\w.]+)`", cells[0]):
+                found.setdefault(name, cells[1].strip())
+        return found
+
     def test_tables_of_settings(self):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
+        common = {name: default for page in OF_EVERY_TABLE for name, default in self.rows(page).items()}
         for topic in ("url", "static", "memory", "redis", "chain", "lua", "dns-mx", "userli",
                       "socketmap", "dict"):
-            page = (ROOT / f"docs/{topic}.md").read_text(encoding="utf-8").replace("VERSION", version)
-            listed = re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
+            listed = re.findall(r"(?m)^  ([a-z][\w.]*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)
-            rows = {}
-            for cells in re.findall(r"(?m)^\| (`[^|]*`) \| ([^|]*) \|", page):
-                for name in re.findall(r"`(\w+)`", cells[0]):
-                    rows.setdefault(name, cells[1].strip())
+            rows = {**common, **self.rows(topic)}
             for name, twin, default in listed:
                 with self.subTest(topic=topic, setting=name):
                     self.assertIn(name, rows)
                     self.assertTrue(not twin or twin in rows, twin)
                     if default.startswith("default "):
-                        self.assertEqual(rows[name], default[len("default "):])
+                        self.assertEqual(rows[name].replace("VERSION", version), default[len("default "):])
                     elif default == "must be given":
                         self.assertEqual(rows[name], "required")
 

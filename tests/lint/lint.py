@@ -14,8 +14,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
-    ["setting", "turn", "timer", "question", "table", "query", "codec"],
-    ["address", "domain", "json", "template", "config_parts", "config"],
+    ["setting", "turn", "timer", "breaker", "question", "table", "query", "codec"],
+    ["address", "domain", "mail", "json", "template", "config_parts", "config"],
     ["http", "resolver", "names", "redis", "poller", "worker", "fronts"],
     ["dialog", "conn", "backends"],
     ["listener", "control", "client"],

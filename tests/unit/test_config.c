@@ -715,6 +715,33 @@ static void print_is_stable(void)
 	free(second);
 }
 
+/* The guard within, the keys without, and only these are seen. */
+static void composites_stand_around_tables(void **state)
+{
+	(void)state;
+	assert_true(
+		load_yaml(TABLES "- {name: t, type: url, param: 'http://h/{}', lowercase: yes,\n"
+				 "   breaker: {failures: 3, cooldown: 1s}}\n"
+				 "- {name: c, type: chain, param: t}\n"
+				 "- {name: s, type: static, param: k=v, max_inflight: 3}\n"));
+	assert_int_equal(config.ntables, 5);
+	const struct table_conf *core = table("t"), *guard = core + 1, *keys = core + 2;
+	assert_string_equal(core->backend->name, "url");
+	assert_string_equal(guard->backend->name, "guard");
+	assert_string_equal(keys->backend->name, "keys");
+	assert_ptr_equal(keys->inner, guard);
+	assert_ptr_equal(guard->inner, core);
+	assert_ptr_equal(table_core(keys), core);
+	assert_true(core->hidden && guard->hidden && !keys->hidden);
+	assert_string_equal(keys->name, "t");
+	assert_int_equal(keys->ops, core->ops);
+	const struct table_list *members = table("c")->conf;
+	assert_ptr_equal(members->tables[0], keys);
+	assert_false(table("s")->hidden); /* answers at once: there is nothing to guard */
+	print_is_stable();
+	config_free(&config);
+}
+
 /* Whatever a value holds. */
 static void print_loads_again(void **state)
 {
@@ -876,6 +903,7 @@ int main(void)
 		cmocka_unit_test(refuses_arguments),
 		cmocka_unit_test(refuses_what_it_may_not_read),
 		cmocka_unit_test(survives_any_cut_and_any_byte),
+		cmocka_unit_test(composites_stand_around_tables),
 		cmocka_unit_test(print_loads_again),
 		cmocka_unit_test(print_hides_secrets),
 		cmocka_unit_test(the_example_loads_and_is_complete),

@@ -415,6 +415,51 @@ static void test_policy(void **state)
 		"\r\n\r\n{\"sender\":\"a b@c\",\"empty\":\"\",\"x&y\":\"=\"}");
 }
 
+static const char *answer_and_break(const char *request, unsigned nth)
+{
+	(void)nth;
+	if (strstr(request, "/503"))
+		return WEB_REPLY("503", "0", "");
+	return strstr(request, "/cut") ? WEB_REPLY("200", "9", "\"half") : "";
+}
+
+/* What may be asked again: whatever found nobody, and reads that were lost. */
+static void test_broken(void **state)
+{
+	static const struct {
+		const char *table, *key;
+		enum op op;
+		bool broken;
+	} cases[] = {
+		{"dead", "x", OP_LOOKUP, true},
+		{"dead", "x/", OP_ITERATE, true},
+		{"dead", "", OP_POLICY, true},
+		{"t", "hangup", OP_LOOKUP, true},
+		{"t", "hangup/", OP_ITERATE, true},
+		{"t", "503", OP_LOOKUP, false},
+		{"t", "", OP_POLICY, false},
+	};
+	struct fixture *fixture = *state;
+	char dead[64];
+	fixture->web = web_new(answer_and_break);
+	snprintf(dead, sizeof(dead), "http://127.0.0.1:%u/{}", web_dead_port());
+	assert_true(stand_add(&fixture->stand, "dead", &backend_url, "param", dead, NULL));
+	assert_true(stand_add(
+		&fixture->stand, "t", &backend_url, "param", at_web(fixture, "/{}"), NULL));
+	fixture->stand.confs[0].ops |= CAN(OP_POLICY);
+	fixture->stand.confs[1].ops |= CAN(OP_POLICY);
+	open_tables(fixture);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct question question = {.op = cases[i].op, .key = str_of(cases[i].key)};
+		struct query query = run_query(fixture, cases[i].table, &question);
+		assert_int_equal(query.answer.status, ST_TEMP);
+		if (query.answer.broken != cases[i].broken)
+			fail_msg("%s %s %s", cases[i].table, op_name(cases[i].op), cases[i].key);
+	}
+	struct change set = {.kind = CH_SET, .key = STR("hangup"), .value = STR("v")};
+	assert_false(change(fixture, &set, 1).answer.broken);
+}
+
 static const char *answer_never(const char *request, unsigned nth)
 {
 	(void)request;
@@ -475,6 +520,7 @@ int main(void)
 		TEST(test_iterate),
 		TEST(test_change),
 		TEST(test_policy),
+		TEST(test_broken),
 		TEST(test_cancel),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,64 @@
+/* Mail addresses as keys: their parts, small letters, extensions. */
+#include "mail.h"
+
+#include <strings.h>
+
+bool mail_split(struct str key, struct str *local, struct str *domain)
+{
+	const char *at = key.len > 0 ? memrchr(key.ptr, '@', key.len) : NULL;
+	if (!at)
+		return false;
+	*local = (struct str){key.ptr, (size_t)(at - key.ptr)};
+	*domain = str_skip(key, local->len + 1);
+	return true;
+}
+
+static bool is_word(struct str s, struct str word)
+{
+	return s.len == word.len && strncasecmp(s.ptr, word.ptr, word.len) == 0;
+}
+
+/* Addresses that the mail system itself relies on. */
+static bool is_reserved(struct str local)
+{
+	return is_word(local, STR("postmaster")) || is_word(local, STR("mailer-daemon")) ||
+	       is_word(local, STR("double-bounce"));
+}
+
+static bool is_of_list(struct str local)
+{
+	const struct str owner = STR("owner-"), request = STR("-request");
+	return (local.len >= owner.len && is_word((struct str){local.ptr, owner.len}, owner)) ||
+	       (local.len > request.len &&
+		       is_word(str_skip(local, local.len - request.len), request));
+}
+
+struct str mail_without_extension(struct str local, const char *delimiters)
+{
+	if (local.len == 0 || local.ptr[0] == '"' || is_reserved(local) ||
+		(strchr(delimiters, '-') && is_of_list(local)))
+		return local;
+	for (size_t i = 0; i < local.len; i++)
+		if (local.ptr[i] && strchr(delimiters, local.ptr[i]))
+			return i > 0 ? (struct str){local.ptr, i} : local;
+	return local;
+}
+
+static bool is_capital(char c)
+{
+	return c >= 'A' && c <= 'Z';
+}
+
+struct str mail_lower(struct str key, struct arena *mem)
+{
+	size_t n = 0;
+	while (n < key.len && !is_capital(key.ptr[n]))
+		n++;
+	if (n == key.len)
+		return key;
+	char *copy = (char *)arena_str(mem, key).ptr;
+	for (; n < key.len; n++)
+		if (is_capital(copy[n]))
+			copy[n] = (char)(copy[n] - 'A' + 'a');
+	return (struct str){copy, key.len};
+}
