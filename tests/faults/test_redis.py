@@ -4,7 +4,8 @@ import signal
 import time
 import unittest
 
-from harness import serve
+from harness import serve, url
+from harness.nginx import Nginx
 from harness.redis import Redis
 
 from load import STALE, FaultCase, warm
@@ -48,6 +49,30 @@ class Server(FaultCase):
             time.sleep(1.2)
             self.redis.daemon.kill(signal.SIGCONT)
         self.judge()
+
+
+class Level(FaultCase):
+    """Redis as the second level of a cache: without it nginx is asked more often, and that is all."""
+
+    def test_killed_and_frozen(self):
+        redis = Redis(self, "")
+        nginx = Nginx(self, {f"/k{number}": f"v{number}" for number in range(KEYS)})
+        mux = serve(self, [url("t", nginx.url + "/{}", timeout="2s", cache={
+            "ttl": "300ms", "negative_ttl": "300ms", "shared": f"redis://127.0.0.1:{redis.port}/0"})], threads=2)
+        self.load(mux.paths["socketmap"], keys=KEYS)
+        self.load(mux.paths["dict"], "dict", depth=8, connections=10, keys=KEYS)
+        with self.fault(behind=0):
+            self.assertGreater(redis.do("DBSIZE"), KEYS)
+            redis.stop()
+            time.sleep(0.7)
+            redis.start()
+        with self.fault():
+            redis.daemon.kill(signal.SIGSTOP)
+            time.sleep(1.2)
+            redis.daemon.kill(signal.SIGCONT)
+        for line in self.timelines():
+            with self.subTest(line.name):
+                self.assert_untouched(line)
 
 
 if __name__ == "__main__":
