@@ -232,8 +232,7 @@ static bool retry(struct guarded *guarded)
 	struct guard_state *state = table->state;
 	bool reads = parent->ask->op == OP_LOOKUP || parent->ask->op == OP_ITERATE;
 	if (!guarded->child.answer.broken || !reads ||
-		guarded->retries >= retries_of(table->conf) ||
-		(state->rules.failures > 0 && breaker_is_open(&state->breaker)))
+		guarded->retries >= retries_of(table->conf) || breaker_is_open(&state->breaker))
 		return false;
 	uint64_t about = (uint64_t)RETRY_MS << guarded->retries;
 	uint64_t due = table->turn->now_ms + about / 2 + throw_dice(state) % about;
@@ -254,17 +253,25 @@ static void on_child(struct query *child)
 		finish(guarded, &child->answer);
 }
 
+static void refuse(struct query *query, enum guard_counter which, struct str why)
+{
+	table_count(query->table, which);
+	query_finish(query, &(struct answer){.status = ST_TEMP, .why = why});
+}
+
+static void shun(struct query *query)
+{
+	refuse(query, GUARD_SHUNNED, STR("failed repeatedly, not asked for a while"));
+}
+
 static void ask(struct guarded *guarded)
 {
 	struct query *parent = guarded->parent;
 	struct guard_state *state = parent->table->state;
-	guarded->pass = state->rules.failures > 0
-				? breaker_enter(&state->breaker, parent->table->turn->now_ms)
-				: BREAKER_FREE;
+	guarded->pass = breaker_enter(&state->breaker, parent->table->turn->now_ms);
 	if (guarded->pass == BREAKER_REFUSED) {
-		table_count(parent->table, GUARD_SHUNNED);
-		finish(guarded, &(struct answer){.status = ST_TEMP,
-					.why = STR("failed repeatedly, not asked for a while")});
+		leave(parent->table);
+		shun(parent);
 		return;
 	}
 	guarded->child.mem = parent->mem;
@@ -283,10 +290,13 @@ static void on_timer(struct timer *timer)
 
 static void start(struct query *query)
 {
+	const struct guard_state *state = query->table->state;
+	if (breaker_refuses(&state->breaker, query->table->turn->now_ms)) {
+		shun(query);
+		return;
+	}
 	if (!enter(query->table)) {
-		table_count(query->table, GUARD_REFUSED);
-		query_finish(query, &(struct answer){.status = ST_TEMP,
-					    .why = STR("too many questions in flight")});
+		refuse(query, GUARD_REFUSED, STR("too many questions in flight"));
 		return;
 	}
 	struct guarded *guarded = arena_alloc(query->mem, sizeof(*guarded));

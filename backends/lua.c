@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "digest.h"
 #include "http_settings.h"
 #include "json.h"
 #include "list.h"
@@ -214,6 +215,16 @@ static void drop(struct table_conf *table)
 	table->shared = NULL;
 }
 
+/* Modules that the script loads are not known before it runs. */
+static void digest_files(struct table_conf *table)
+{
+	const struct lua_conf *conf = table->conf;
+	digest_add_file(&table->digest, conf->param);
+	digest_add_file(&table->digest, conf->ca_file);
+	digest_add_file(&table->digest, conf->client_cert);
+	digest_add_file(&table->digest, conf->client_key);
+}
+
 static bool check(struct table_conf *table, struct error *error)
 {
 	const struct lua_conf *conf = table->conf;
@@ -223,8 +234,11 @@ static bool check(struct table_conf *table, struct error *error)
 	if (!json_pointer_valid(str_of(table->options.value)))
 		error_set(error, "value: a JSON pointer begins with '/', and ~ is written ~0");
 	else if (narrow(table, error) && make_http(conf, shared, error) &&
-		 make_redis(conf, shared, error) && make_dns(conf, error) && vm_check(conf, error))
+		 make_redis(conf, shared, error) && make_dns(conf, error) &&
+		 vm_check(conf, error)) {
+		digest_files(table);
 		return true;
+	}
 	drop(table);
 	return false;
 }

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "digest.h"
 #include "rows.h"
 #include "static_map.h"
 #include "list.h"
@@ -197,6 +198,10 @@ static bool check(struct table_conf *table, struct error *error)
 		free(source);
 		return error_prefix(error, "%s", has_entries ? "entries" : "param");
 	}
+	/* The same file, not written to since, holds the same. */
+	if (source->path)
+		digest_add(&table->digest,
+			(struct str){(const char *)&source->loaded, sizeof(source->loaded)});
 	/* If more is being written to it, the next refresh() shall read it again. */
 	if (source->path && !is_quiet(&source->loaded))
 		source->loaded = (struct identity){0};

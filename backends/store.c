@@ -156,10 +156,9 @@ static struct item *store_take(struct store *store, struct str name)
 	return item;
 }
 
-void store_init(struct store *store, size_t max)
+void store_init(struct store *store)
 {
 	memset(store, 0, sizeof(*store));
-	store->max = max;
 }
 
 void store_clear(struct store *store)
@@ -170,7 +169,7 @@ void store_clear(struct store *store)
 		store->first[0] = next;
 	}
 	free(store->heap);
-	store_init(store, store->max);
+	store_init(store);
 }
 
 void store_expire(struct store *store, uint64_t now, size_t chores)
@@ -245,12 +244,14 @@ static void undo(struct commit *commit, struct store *store)
 enum status commit_apply(struct commit *commit, struct store *store)
 {
 	enum status status = ST_OK;
+	size_t before = store->used;
 	for (size_t i = 0; i < commit->n && status == ST_OK; i++)
 		status = apply_step(commit, store, &commit->steps[i]);
-	while (status == ST_OK && store->used > store->max && store->nheap > 0 &&
+	while (status == ST_OK && store->used > commit->max && store->nheap > 0 &&
 		!item_lives(store->heap[0], commit->now))
 		store_expire(store, commit->now, 1);
-	if (status == ST_OK && store->used > store->max) {
+	/* The bound may have been lowered: what makes the store smaller is never refused. */
+	if (status == ST_OK && store->used > commit->max && store->used > before) {
 		commit->why = "the table is full";
 		status = ST_TEMP;
 	}

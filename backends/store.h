@@ -18,14 +18,14 @@ struct item {
 
 /* A skip list by name, and a heap by expiry. */
 struct store {
-	size_t max, used;      /* bytes, with what an item itself takes */
+	size_t used;           /* bytes, with what an item itself takes */
 	_Atomic uint64_t dice; /* for heights; the one member that needs no lock */
 	struct item *first[STORE_HEIGHT];
 	struct item **heap; /* those that expire, the soonest first */
 	size_t nheap, heap_room;
 };
 
-void store_init(struct store *store, size_t max);
+void store_init(struct store *store);
 void store_clear(struct store *store);
 
 /* Frees items whose time is over, at most `chores` of them. */
@@ -69,6 +69,7 @@ struct step {
  * it) and frees (without it), so that memory is mostly handled outside. */
 struct commit {
 	uint64_t now, expires; /* ms; expires 0: for ever */
+	size_t max;            /* bytes that the store may hold; it may hold more already */
 	struct step *steps;
 	size_t n;
 

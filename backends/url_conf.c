@@ -1,6 +1,7 @@
 /* The url table: its settings, and what can be prepared from them for all workers. */
 #include "url.h"
 
+#include "digest.h"
 #include "http_settings.h"
 
 #include <stdlib.h>
@@ -346,9 +347,13 @@ bool url_check(struct table_conf *table, struct error *error)
 	ok = ok && compile_templates(conf, shared, error) &&
 	     make_verdicts(&conf->status, shared->verdicts, error) &&
 	     make_http_options(conf, shared, error);
-	if (ok)
-		warn_of_http2(table);
-	else
+	if (!ok) {
 		url_drop(table);
-	return ok;
+		return false;
+	}
+	warn_of_http2(table);
+	digest_add_file(&table->digest, conf->ca_file);
+	digest_add_file(&table->digest, conf->client_cert);
+	digest_add_file(&table->digest, conf->client_key);
+	return true;
 }

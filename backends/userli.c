@@ -1,6 +1,7 @@
 /* The userli backend: each endpoint of userli's API as a table. */
 #include <stdlib.h>
 
+#include "digest.h"
 #include "http_settings.h"
 #include "domain.h"
 #include "http.h"
@@ -612,6 +613,7 @@ static bool check(struct table_conf *table, struct error *error)
 		.max_connections = (long)conf->max_connections,
 		.max_body = (size_t)conf->max_body,
 	};
+	digest_add_file(&table->digest, conf->ca_file);
 	return true;
 }
 

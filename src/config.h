@@ -38,6 +38,8 @@ struct config {
 	size_t nlistens, ntables;
 	struct listen_conf *listens;
 	struct table_conf *tables; /* in dependency order */
+	_Atomic unsigned *sets;    /* counts the workers' table sets that were made of it, and need
+				    * it; NULL: nobody wants to know */
 };
 
 /* Reads the options of `serve` and `check` (argv[0] is the first option) and the files they name;

@@ -3,6 +3,8 @@
 
 #include <assert.h>
 
+#include "digest.h"
+
 enum { DOVECOT_WAITS_MS = 30000 };
 
 /* What makes a table. */
@@ -334,6 +336,7 @@ static bool check_all(struct loader *loader)
 	size_t n = config->ntables;
 	for (config->ntables = 0; config->ntables < n; config->ntables++) {
 		struct table_conf *table = &config->tables[config->ntables];
+		table->digest = digest_of(table);
 		if (table->inner)
 			table->ops = table->inner->ops;
 		if (table->backend->check && !table->backend->check(table, loader->error))

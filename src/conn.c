@@ -250,19 +250,20 @@ static void wait_for_idle(struct conn_group *group, uint64_t ms)
 	evtimer_add(group->idle, &in);
 }
 
-/* Ends those of the list that were last heard of at `since` or before; returns in how many ms the next
- * one has to be looked at, 0: there is none. */
-static uint64_t close_silent(struct conn_group *group, struct conn_list *list, uint64_t since)
+/* Ends those of the list that were last heard of `limit` ms ago or longer; returns in how many ms the
+ * next one has to be looked at, 0: there is none. */
+static uint64_t close_silent(struct conn_group *group, struct conn_list *list, uint64_t limit)
 {
 	struct conn *conn;
-	while ((conn = TAILQ_FIRST(list)) && conn->listed_ms <= since) {
-		if (conn->used_ms > since && !conn->dialog.crowded) {
+	uint64_t now = worker_turn(group->worker)->now_ms;
+	while ((conn = TAILQ_FIRST(list)) && conn->listed_ms + limit <= now) {
+		if (conn->used_ms + limit > now && !conn->dialog.crowded) {
 			conn->listed_ms = conn->used_ms; /* at most a grain later */
 			continue;
 		}
 		TAILQ_REMOVE(list, conn, link);
 		TAILQ_INSERT_TAIL(list, conn, link);
-		conn->listed_ms = worker_turn(group->worker)->now_ms;
+		conn->listed_ms = now;
 		if (!dialog_is_idle(&conn->dialog))
 			continue;
 		if (conn->dialog.out.len > 0) /* nobody takes what was written long ago */
@@ -270,7 +271,7 @@ static uint64_t close_silent(struct conn_group *group, struct conn_list *list, u
 		conn->dialog.ended = true;
 		touch(conn);
 	}
-	return conn ? conn->listed_ms - since : 0;
+	return conn ? conn->listed_ms + limit - now : 0;
 }
 
 /* The first of a list is the longest idle: no timer for each connection. */
@@ -282,15 +283,19 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	turn_enter(turn);
-	if (limit > 0 && turn->now_ms >= limit)
-		next = close_silent(group, &group->conns, turn->now_ms - limit);
-	if (turn->now_ms >= CROWDED_MS) {
-		soon = close_silent(group, &group->crowded, turn->now_ms - CROWDED_MS);
-		next = next == 0 || (soon > 0 && soon < next) ? soon : next;
-	}
+	if (limit > 0)
+		next = close_silent(group, &group->conns, limit);
+	soon = close_silent(group, &group->crowded, CROWDED_MS);
+	next = next == 0 || (soon > 0 && soon < next) ? soon : next;
 	if (next > 0)
 		wait_for_idle(group, next);
 	turn_leave(turn);
+}
+
+static int64_t idle_timeout_of(const struct listen_conf *conf)
+{
+	return conf->options.idle_timeout < 0 ? conf->codec->idle_timeout
+					      : conf->options.idle_timeout;
 }
 
 void conn_group_open(struct conn_group *group, struct worker *worker,
@@ -300,9 +305,16 @@ void conn_group_open(struct conn_group *group, struct worker *worker,
 	dialog_home_open(&group->home, conf, worker_turn(worker), worker_tables(worker), name);
 	TAILQ_INIT(&group->conns);
 	TAILQ_INIT(&group->crowded);
-	group->idle_timeout = conf->options.idle_timeout < 0 ? conf->codec->idle_timeout
-							     : conf->options.idle_timeout;
+	group->idle_timeout = idle_timeout_of(conf);
 	group->idle = evtimer_new(worker_base(worker), on_idle, group);
+}
+
+/* The timer finds out at once when it has to come again. */
+void conn_group_reload(struct conn_group *group, const struct listen_conf *conf)
+{
+	dialog_home_reload(&group->home, conf, worker_tables(group->worker));
+	group->idle_timeout = idle_timeout_of(conf);
+	wait_for_idle(group, 0);
 }
 
 static void free_all(struct conn_list *list)

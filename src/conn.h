@@ -25,10 +25,14 @@ struct conn_group {
 	_Atomic unsigned too_many; /* and among them clients too many */
 };
 
-/* Before the worker runs, and after it. `name` is kept. */
+/* On the worker's thread, or while it does not run. `name` is kept. */
 void conn_group_open(struct conn_group *group, struct worker *worker,
 	const struct listen_conf *conf, const char *name);
 void conn_group_close(struct conn_group *group); /* frees the connections that are left */
+
+/* On the worker's thread, in a turn: from now on requests meet these settings and the worker's current
+ * tables. Those under way go on with the tables they have. */
+void conn_group_reload(struct conn_group *group, const struct listen_conf *conf);
 
 /* On the worker's thread, in a turn: takes the connected descriptor, which is non-blocking and
  * close-on-exec, and was counted by worker_count(). A client too many (`crowded`) is told TEMP when he

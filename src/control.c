@@ -1,13 +1,13 @@
 /* The control thread: opens everything, waits for signals, ends everything. */
 #include "control.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -15,20 +15,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "listener.h"
+#include "reload.h"
 #include "trim.h"
 
 enum {
 	REFRESH_MS = 1000, /* between two looks at changed files */
 	DRAIN_LOOK_MS = 10,
-};
-
-struct daemon {
-	const struct config *config;
-	struct worker **workers;
-	size_t nworkers, nrunning;
-	struct listener **listeners;
-	size_t nlisteners;
 };
 
 /* systemd's readiness protocol: sd_notify(3). */
@@ -77,39 +69,31 @@ static bool drop_privileges(const struct config *config, struct error *error)
 
 static bool open_all(struct daemon *daemon, struct error *error)
 {
-	const struct config *config = daemon->config;
-	assert(config->threads > 0);
-	daemon->listeners = memory_new(config->nlistens * sizeof(*daemon->listeners));
-	daemon->workers = memory_new((size_t)config->threads * sizeof(*daemon->workers));
-	for (size_t i = 0; i < config->nlistens; i++, daemon->nlisteners++)
-		if (!(daemon->listeners[i] = listener_open(&config->listens[i], error)))
-			return false;
-	if (!drop_privileges(config, error))
+	const struct config *config = &daemon->current->config;
+	struct listeners_plan plan;
+	if (!listeners_prepare(&daemon->listeners, config, &plan, error))
 		return false;
-	for (size_t i = 0; i < (size_t)config->threads; i++, daemon->nworkers++)
-		if (!(daemon->workers[i] = worker_new(config, error)))
-			return false;
-	for (size_t i = 0; i < daemon->nlisteners; i++)
-		listener_start(daemon->listeners[i], daemon->workers, daemon->nworkers,
-			i % daemon->nworkers);
-	for (; daemon->nrunning < daemon->nworkers; daemon->nrunning++)
-		if (!worker_run(daemon->workers[daemon->nrunning]))
-			return error_set(error, "cannot start a thread");
-	return true;
+	if (drop_privileges(config, error) &&
+		crew_open(&daemon->crew, (size_t)config->threads, config, error) &&
+		crew_run(&daemon->crew, error)) {
+		listeners_commit(&daemon->listeners, &plan, &daemon->crew);
+		return true;
+	}
+	listeners_abandon(&plan);
+	return false;
 }
 
 static void close_all(struct daemon *daemon)
 {
-	while (daemon->nrunning > 0)
-		worker_stop(daemon->workers[--daemon->nrunning]);
-	for (size_t i = 0; i < daemon->nworkers; i++)
-		worker_read_mail(daemon->workers[i]);
-	while (daemon->nlisteners > 0)
-		listener_close(daemon->listeners[--daemon->nlisteners]);
-	while (daemon->nworkers > 0)
-		worker_free(daemon->workers[--daemon->nworkers]);
-	free(daemon->listeners);
-	free(daemon->workers);
+	struct edition *edition;
+	crew_stop(&daemon->crew);
+	listeners_close(&daemon->listeners);
+	crew_close(&daemon->crew);
+	SLIST_INSERT_HEAD(&daemon->old, daemon->current, link);
+	while ((edition = SLIST_FIRST(&daemon->old))) {
+		SLIST_REMOVE_HEAD(&daemon->old, link);
+		edition_free(edition);
+	}
 }
 
 static void refresh_tables(const struct config *config)
@@ -122,9 +106,9 @@ static void refresh_tables(const struct config *config)
 /* Of all workers. */
 static void sum_up(const struct daemon *daemon, size_t index, struct table_stats *sums)
 {
-	for (size_t w = 0; w < daemon->nworkers; w++) {
+	for (size_t w = 0; w < daemon->crew.n; w++) {
 		const struct table_stats *stats =
-			&worker_tables(daemon->workers[w])->tables[index].stats;
+			&worker_tables(daemon->crew.workers[w])->tables[index].stats;
 		for (size_t i = 0; i < ST_COUNT; i++)
 			sums->results[i] +=
 				atomic_load_explicit(&stats->results[i], memory_order_relaxed);
@@ -136,7 +120,7 @@ static void sum_up(const struct daemon *daemon, size_t index, struct table_stats
 
 static void log_table(const struct daemon *daemon, size_t index)
 {
-	const struct table_conf *table = &daemon->config->tables[index];
+	const struct table_conf *table = &daemon->current->config.tables[index];
 	const char *const *names = table->backend->counters;
 	struct table_stats sums = {0};
 	struct arena mem = {0};
@@ -155,40 +139,43 @@ static void log_table(const struct daemon *daemon, size_t index)
 
 static void log_summary(const struct daemon *daemon)
 {
-	for (size_t i = 0; i < daemon->nlisteners; i++) {
+	for (size_t i = 0; i < daemon->listeners.n; i++) {
 		struct arena mem = {0};
-		log_info("%s", listener_summary(daemon->listeners[i], &mem).ptr);
+		log_info("%s", listener_summary(daemon->listeners.all[i], &mem).ptr);
 		arena_clear(&mem);
 	}
-	for (size_t i = 0; i < daemon->config->ntables; i++)
+	for (size_t i = 0; i < daemon->current->config.ntables; i++)
 		log_table(daemon, i);
-}
-
-/* Those that one worker has given to another and that this has not yet are among them. */
-static unsigned count_connections(const struct daemon *daemon)
-{
-	unsigned n = 0;
-	for (size_t i = 0; i < daemon->nworkers; i++)
-		n += worker_load(daemon->workers[i]);
-	return n;
 }
 
 /* Lets what is under way end, within the configured time. */
 static void drain(struct daemon *daemon)
 {
 	struct timespec pause = {0, DRAIN_LOOK_MS * 1000000L};
-	int64_t left = daemon->config->shutdown_timeout;
+	int64_t left = daemon->current->config.shutdown_timeout;
 	unsigned open;
-	for (size_t i = 0; i < daemon->nlisteners; i++)
-		listener_drain(daemon->listeners[i]);
+	listeners_drain(&daemon->listeners);
 	do {
-		open = count_connections(daemon);
+		open = crew_load(&daemon->crew);
 		if (open > 0)
 			nanosleep(&pause, NULL);
 		left -= DRAIN_LOOK_MS;
 	} while (open > 0 && left > 0);
 	if (open > 0)
 		log_warn("%u connections were still busy after shutdown_timeout", open);
+}
+
+/* systemd waits for the second word; it tells by the time that it belongs to this signal. */
+static void on_hangup(struct daemon *daemon)
+{
+	struct timespec now;
+	char state[64];
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
+		(int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+	notify(state);
+	reload(daemon);
+	notify("READY=1");
 }
 
 static void serve(struct daemon *daemon, const sigset_t *signals)
@@ -203,14 +190,14 @@ static void serve(struct daemon *daemon, const sigset_t *signals)
 			drain(daemon);
 			return;
 		case SIGHUP:
-			log_warn("SIGHUP: reload is not supported yet; the configuration stays as "
-				 "it is");
+			on_hangup(daemon);
 			break;
 		case SIGUSR1:
 			log_summary(daemon);
 			break;
 		default:
-			refresh_tables(daemon->config);
+			refresh_tables(&daemon->current->config);
+			reload_tidy(daemon);
 		}
 	}
 }
@@ -227,25 +214,45 @@ static void catch_signals(sigset_t *signals)
 	sigprocmask(SIG_BLOCK, signals, NULL);
 }
 
-int control_run(const struct config *config)
+static bool load(struct daemon *daemon, int argc, char **argv)
 {
-	struct daemon daemon = {.config = config};
+	struct error error;
+	daemon->argc = argc;
+	daemon->argv = args_copy(argc, argv, &daemon->mem);
+	daemon->current = edition_load(argc, argv, &error);
+	if (!daemon->current)
+		fprintf(stderr, "%s\n", error.text);
+	return daemon->current;
+}
+
+static bool run(struct daemon *daemon)
+{
+	const struct config *config = &daemon->current->config;
 	struct error error;
 	sigset_t signals;
 	catch_signals(&signals);
 	raise_limits();
-	bool opened = open_all(&daemon, &error);
+	log_open(config->log_level, config->log_format, config->log_to);
+	bool opened = open_all(daemon, &error);
 	if (opened) {
 		log_info("mapmux " MAPMUX_VERSION
 			 " is ready: %zu listeners, %zu tables, %zu workers",
-			daemon.nlisteners, worker_tables(daemon.workers[0])->nnames,
-			daemon.nworkers);
+			daemon->listeners.n, worker_tables(daemon->crew.workers[0])->nnames,
+			daemon->crew.n);
 		notify("READY=1");
 		trim_memory();
-		serve(&daemon, &signals);
+		serve(daemon, &signals);
 	} else {
 		log_error("%s", error.text);
 	}
-	close_all(&daemon);
-	return opened ? 0 : 1;
+	close_all(daemon);
+	return opened;
+}
+
+int control_run(int argc, char **argv)
+{
+	struct daemon daemon = {0};
+	bool good = load(&daemon, argc, argv) && run(&daemon);
+	arena_clear(&daemon.mem);
+	return good ? 0 : 1;
 }

@@ -2,9 +2,8 @@
 #ifndef MAPMUX_CONTROL_H
 #define MAPMUX_CONTROL_H
 
-#include "config.h"
-
-/* Runs the daemon until SIGTERM or SIGINT; returns the exit code. */
-int control_run(const struct config *config);
+/* Loads the configuration that the arguments name and runs the daemon until SIGTERM or SIGINT; returns
+ * the exit code. */
+int control_run(int argc, char **argv);
 
 #endif

@@ -93,6 +93,8 @@ static void slot_free(struct slot *slot)
 	dialog->inflight--;
 	if (dialog->barrier == slot)
 		dialog->barrier = NULL;
+	if (slot->query.table)
+		table_set_leave(slot->query.table->set);
 	arena_clear(&slot->mem);
 	if (home->nspare < SPARE_SLOTS) {
 		SLIST_INSERT_HEAD(&home->spare, slot, next_spare);
@@ -244,6 +246,7 @@ static void ask(struct dialog *dialog, const struct message *message)
 	struct slot *slot = slot_new(dialog, message);
 	slot->asked_ms = dialog->home->turn->now_ms;
 	slot->query.table = table;
+	table_set_keep(table->set); /* it may wait for its turn, and its answer for those before */
 	if (message->ask.op == OP_CHANGE)
 		dialog->barrier = slot;
 	slot->waiting = dialog->barrier == slot && dialog->inflight > 1;
@@ -385,6 +388,17 @@ void dialog_home_open(struct dialog_home *home, const struct listen_conf *conf, 
 	*home = (struct dialog_home){.conf = conf, .turn = turn, .tables = tables, .name = name};
 	home->spare_out.max = OUT_MAX;
 	SLIST_INIT(&home->spare);
+	table_set_keep(tables);
+}
+
+void dialog_home_reload(
+	struct dialog_home *home, const struct listen_conf *conf, struct table_set *tables)
+{
+	struct table_set *old = home->tables;
+	table_set_keep(tables);
+	home->conf = conf;
+	home->tables = tables;
+	table_set_leave(old);
 }
 
 void dialog_home_close(struct dialog_home *home)
@@ -395,4 +409,5 @@ void dialog_home_close(struct dialog_home *home)
 		free(slot);
 	}
 	buf_free(&home->spare_out);
+	table_set_leave(home->tables);
 }

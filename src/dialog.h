@@ -28,6 +28,11 @@ struct dialog_home {
 
 void dialog_home_open(struct dialog_home *home, const struct listen_conf *conf, struct turn *turn,
 	struct table_set *tables, const char *name);
+
+/* From now on requests meet these settings (of the same codec) and tables; those under way keep theirs. In
+ * a turn. */
+void dialog_home_reload(
+	struct dialog_home *home, const struct listen_conf *conf, struct table_set *tables);
 void dialog_home_close(struct dialog_home *home); /* its dialogs are gone */
 
 struct dialog {

@@ -2,7 +2,6 @@
  * them once, at its commit; numbers its replies where the client's version understands that. */
 #include "front_dict.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 enum {
@@ -460,8 +459,9 @@ static enum decoded decode(void *session, const void *conf, struct str in, size_
 			return DECODE_MORE;
 		struct str rest = str_skip(in, *used);
 		size_t within = rest.len <= max ? rest.len : max + 1;
-		assert(state->looked <= within);
-		const char *lf = memchr(rest.ptr + state->looked, '\n', within - state->looked);
+		size_t looked = state->looked < within ? state->looked
+						       : within; /* max may be less than it was */
+		const char *lf = memchr(rest.ptr + looked, '\n', within - looked);
 		if (!lf) {
 			state->looked = within;
 			if (within <= max)

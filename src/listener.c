@@ -36,16 +36,18 @@ struct door {
 };
 
 struct listener {
-	const struct listen_conf *conf;
+	const struct listen_conf
+		*conf;     /* the home worker writes it, while the control thread waits */
+	struct crew *crew; /* NULL: not started */
 	struct arena mem;
 	const char *name; /* protocol and address, for the log */
+	const char *path; /* of a unix socket */
 	size_t ndoors, ngroups, home;
 	struct door doors[MAX_SOCKETS];
 	struct conn_group *groups; /* one for each worker */
 	bool owns_file;
 	int pin; /* keeps the file's inode number from being given to a successor's file; or -1 */
-	dev_t device;
-	ino_t inode;
+	struct stat born; /* the file, as bind() made it */
 	struct log_limit complaints;
 };
 
@@ -87,49 +89,60 @@ static bool remove_stale(const struct sockaddr_un *address, struct error *error)
 	return true;
 }
 
-/* user and group were found to exist when the configuration was loaded. */
-static bool set_owner(const struct listen_conf *conf, struct error *error)
+/* Who shall have the file. user and group were found to exist when the configuration was loaded. */
+static void owner_of(
+	const struct listener *listener, const struct listen_conf *conf, uid_t *uid, gid_t *gid)
 {
 	struct passwd *user = *conf->options.user ? getpwnam(conf->options.user) : NULL;
 	struct group *group = *conf->options.group ? getgrnam(conf->options.group) : NULL;
-	if (!user && !group)
-		return true;
-	if (chown(conf->address.path, user ? user->pw_uid : (uid_t)-1,
-		    group ? group->gr_gid : (gid_t)-1))
-		return error_set(error, "cannot give it to %s:%s: %s", conf->options.user,
-			conf->options.group, strerror(errno));
+	*uid = user ? user->pw_uid : listener->born.st_uid;
+	*gid = group ? group->gr_gid : listener->born.st_gid;
+}
+
+/* Takes and gives in such an order that the file is never open to more users than before and after. */
+static bool change_file(const struct listener *listener, const struct stat *from,
+	const struct listen_conf *to, struct error *error)
+{
+	uid_t uid;
+	gid_t gid;
+	owner_of(listener, to, &uid, &gid);
+	if (chmod(listener->path, from->st_mode & to->mode) != 0)
+		return error_set(error, "cannot set its mode: %s", strerror(errno));
+	if ((uid != from->st_uid || gid != from->st_gid) && chown(listener->path, uid, gid) != 0)
+		return error_set(error, "cannot give it to %s:%s: %s", to->options.user,
+			to->options.group, strerror(errno));
+	if (chmod(listener->path, to->mode) != 0)
+		return error_set(error, "cannot set its mode: %s", strerror(errno));
 	return true;
 }
 
-/* At no moment is the file open to more users than it shall be: it is born closed, gets its owner,
- * then its mode. */
+/* The name may belong to a successor by now. */
+static bool is_own_file(const struct listener *listener, struct stat *st)
+{
+	return lstat(listener->path, st) == 0 && st->st_dev == listener->born.st_dev &&
+	       st->st_ino == listener->born.st_ino;
+}
+
+/* At no moment is the file open to more users than it shall be: it is born closed (on Linux with the
+ * socket's own mode; umask(2) would be that of all threads), gets its owner, then its mode. */
 static bool bind_unix(struct listener *listener, struct error *error)
 {
 	const struct listen_conf *conf = listener->conf;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct stat st;
 	memcpy(address.sun_path, conf->address.path,
 		strlen(conf->address.path)); /* length was checked */
 	if (!remove_stale(&address, error))
 		return false;
 	int fd = new_socket(AF_UNIX);
 	add_door(listener, fd);
-	mode_t mask = umask(0777);
-	int failed = bind(fd, (struct sockaddr *)&address, sizeof(address));
-	umask(mask);
-	if (failed)
+	if (fchmod(fd, 0) != 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
 		return error_set(error, "cannot bind: %s", strerror(errno));
-	if (lstat(address.sun_path, &st) == 0) {
-		listener->owns_file = true;
-		listener->pin = open(address.sun_path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-		listener->device = st.st_dev;
-		listener->inode = st.st_ino;
-	}
-	if (!set_owner(conf, error))
-		return false;
-	if (chmod(address.sun_path, conf->mode) != 0)
-		return error_set(error, "cannot set its mode: %s", strerror(errno));
-	return true;
+	listener->path = arena_str(&listener->mem, str_of(conf->address.path)).ptr;
+	if (lstat(listener->path, &listener->born) != 0)
+		return error_set(error, "cannot look at the new socket: %s", strerror(errno));
+	listener->owns_file = true;
+	listener->pin = open(listener->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return change_file(listener, &listener->born, conf, error);
 }
 
 static bool bind_one(
@@ -175,7 +188,8 @@ static bool bind_inet(struct listener *listener, struct error *error)
 	return listener->ndoors > 0;
 }
 
-/* Sockets that systemd passed, by name: sd_listen_fds_with_names(3). */
+/* Sockets that systemd passed, by name: sd_listen_fds_with_names(3). We listen on copies: a name that
+ * a reload takes away may come back with the next. */
 static bool inherit(struct listener *listener, struct error *error)
 {
 	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
@@ -190,7 +204,7 @@ static bool inherit(struct listener *listener, struct error *error)
 			continue;
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 		fcntl(fd, F_SETFL, O_NONBLOCK);
-		add_door(listener, fd);
+		add_door(listener, fcntl(fd, F_DUPFD_CLOEXEC, FIRST_INHERITED));
 	}
 	return listener->ndoors > 0 ||
 	       error_set(error, "systemd passed no socket named %s", listener->conf->address.path);
@@ -207,18 +221,79 @@ static bool open_doors(struct listener *listener, struct error *error)
 	return bound;
 }
 
-struct listener *listener_open(const struct listen_conf *conf, struct error *error)
+static struct listener *listener_new(const struct listen_conf *conf)
 {
 	struct listener *listener = memory_new(sizeof(*listener));
 	listener->conf = conf;
 	listener->pin = -1;
 	listener->name =
 		arena_printf(&listener->mem, "%s:%s", conf->codec->name, conf->address_text).ptr;
+	return listener;
+}
+
+struct listener *listener_open(const struct listen_conf *conf, struct error *error)
+{
+	struct listener *listener = listener_new(conf);
 	if (open_doors(listener, error))
 		return listener;
 	error_prefix(error, "%s: %s", conf->where, listener->name);
 	listener_close(listener);
 	return NULL;
+}
+
+/* ---- reloading ---- */
+
+static int copy_of(int fd)
+{
+	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FIRST_INHERITED);
+}
+
+struct listener *listener_succeed(const struct listener *old, const struct listen_conf *conf)
+{
+	struct listener *listener = listener_new(conf);
+	for (size_t i = 0; i < old->ndoors; i++)
+		add_door(listener, copy_of(old->doors[i].fd));
+	if (old->path)
+		listener->path = arena_str(&listener->mem, str_of(old->path)).ptr;
+	listener->pin = copy_of(old->pin);
+	listener->born = old->born;
+	return listener;
+}
+
+void listener_take_file(struct listener *listener, struct listener *old)
+{
+	listener->owns_file = old->owns_file;
+	old->owns_file = false;
+}
+
+const struct listen_conf *listener_conf(const struct listener *listener)
+{
+	return listener->conf;
+}
+
+bool listener_change_file(const struct listener *listener, const struct listen_conf *from,
+	const struct listen_conf *to, struct error *error)
+{
+	struct stat st;
+	struct error ignored;
+	if (!listener->path ||
+		(from->mode == to->mode && strcmp(from->options.user, to->options.user) == 0 &&
+			strcmp(from->options.group, to->options.group) == 0))
+		return true;
+	if (!is_own_file(listener, &st))
+		error_set(error, "its file is gone, or another's");
+	else if (change_file(listener, &st, to, error))
+		return true;
+	else if (lstat(listener->path, &st) == 0)
+		change_file(listener, &st, from, &ignored);
+	return error_prefix(error, "%s: %s", to->where, listener->name);
+}
+
+void listener_reload(struct listener *listener, size_t index, const struct listen_conf *conf)
+{
+	conn_group_reload(&listener->groups[index], conf);
+	if (index == listener->home)
+		listener->conf = conf;
 }
 
 /* ---- accepting ---- */
@@ -338,21 +413,32 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
 	turn_leave(turn);
 }
 
-void listener_start(struct listener *listener, struct worker **workers, size_t n, size_t home)
+static void open_group(struct worker *worker, size_t index, void *arg)
 {
-	struct event_base *base = worker_base(workers[home]);
-	listener->home = home;
-	listener->ngroups = n;
-	listener->groups = memory_new(n * sizeof(*listener->groups));
-	for (size_t i = 0; i < n; i++) {
-		conn_group_open(&listener->groups[i], workers[i], listener->conf, listener->name);
-	}
-	for (size_t i = 0; i < listener->ndoors; i++) {
+	struct listener *listener = arg;
+	conn_group_open(&listener->groups[index], worker, listener->conf, listener->name);
+}
+
+static void watch_doors(struct worker *worker, size_t index, void *arg)
+{
+	struct listener *listener = arg;
+	struct event_base *base = worker_base(worker);
+	for (size_t i = 0; index == listener->home && i < listener->ndoors; i++) {
 		struct door *door = &listener->doors[i];
 		door->event = event_new(base, door->fd, EV_READ | EV_PERSIST, on_accept, door);
 		door->resume = evtimer_new(base, on_resume, door);
 		event_add(door->event, NULL);
 	}
+}
+
+void listener_start(struct listener *listener, struct crew *crew, size_t home)
+{
+	listener->crew = crew;
+	listener->home = home;
+	listener->ngroups = crew->n;
+	listener->groups = memory_new(crew->n * sizeof(*listener->groups));
+	crew_do(crew, open_group, listener);
+	crew_do(crew, watch_doors, listener);
 	log_info("listening on %s", listener->name);
 }
 
@@ -371,31 +457,58 @@ static void close_door(struct door *door)
 	*door = (struct door){.fd = -1};
 }
 
-struct drain {
-	struct letter letter;
-	struct listener *listener;
-	size_t group;
-};
-
-static void open_drain(struct worker *worker, struct letter *letter)
+static void close_doors(struct worker *worker, size_t index, void *arg)
 {
-	struct drain *drain = (struct drain *)(void *)letter;
-	struct listener *listener = drain->listener;
+	struct listener *listener = arg;
 	(void)worker;
-	for (size_t i = 0; drain->group == listener->home && i < listener->ndoors; i++)
+	for (size_t i = 0; index == listener->home && i < listener->ndoors; i++)
 		close_door(&listener->doors[i]);
-	conn_group_drain(&listener->groups[drain->group]);
-	free(drain);
 }
 
+static void drain_group(struct worker *worker, size_t index, void *arg)
+{
+	struct listener *listener = arg;
+	(void)worker;
+	conn_group_drain(&listener->groups[index]);
+}
+
+/* Connections that the home worker gave away came by letters that were posted before ours. */
 void listener_drain(struct listener *listener)
 {
-	for (size_t i = 0; i < listener->ngroups; i++) {
-		struct drain *drain = memory_new(sizeof(*drain));
-		*drain =
-			(struct drain){.letter.open = open_drain, .listener = listener, .group = i};
-		worker_post(listener->groups[i].worker, &drain->letter);
-	}
+	crew_do(listener->crew, close_doors, listener);
+	crew_do(listener->crew, drain_group, listener);
+}
+
+static void remove_file(struct listener *listener)
+{
+	struct stat st;
+	if (listener->owns_file && is_own_file(listener, &st))
+		unlink(listener->path);
+	listener->owns_file = false;
+}
+
+void listener_retire(struct listener *listener)
+{
+	log_info("listening no more on %s", listener->name);
+	remove_file(listener);
+	listener_drain(listener);
+}
+
+static void close_group(struct worker *worker, size_t index, void *arg)
+{
+	struct listener *listener = arg;
+	(void)worker;
+	conn_group_close(&listener->groups[index]);
+}
+
+void listener_stop(struct listener *listener)
+{
+	unsigned busy = listener_connections(listener);
+	if (busy > 0)
+		log_warn("%s: %u connections were still busy after shutdown_timeout",
+			listener->name, busy);
+	crew_do(listener->crew, close_group, listener);
+	listener->ngroups = 0;
 }
 
 unsigned listener_connections(const struct listener *listener)
@@ -423,21 +536,11 @@ struct str listener_summary(const struct listener *listener, struct arena *mem)
 		listener->name, listener_connections(listener), accepted, refused, broken);
 }
 
-/* The name may belong to a successor by now. */
-static void remove_file(struct listener *listener)
-{
-	struct stat st;
-	const char *path = listener->conf->address.path;
-	if (listener->owns_file && lstat(path, &st) == 0 && st.st_dev == listener->device &&
-		st.st_ino == listener->inode)
-		unlink(path);
-	if (listener->pin >= 0)
-		close(listener->pin);
-}
-
 void listener_close(struct listener *listener)
 {
 	remove_file(listener);
+	if (listener->pin >= 0)
+		close(listener->pin);
 	for (size_t i = 0; i < listener->ndoors; i++)
 		close_door(&listener->doors[i]);
 	for (size_t i = 0; i < listener->ngroups; i++)

@@ -12,11 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Written by log_open() alone, before there are threads. */
 static struct {
-	enum log_level level;
-	enum log_format format;
-	enum log_target target;
+	/* log_change() writes these while others read. */
+	_Atomic enum log_level level;
+	_Atomic enum log_format format;
+	_Atomic enum log_target target;
+	/* Written by log_open() alone, before there are threads. */
 	bool opened, journal;
 	bool socket; /* stderr is one: the journal's, say */
 	int fd;      /* stderr, or our own way to the pipe behind it */
@@ -33,6 +34,8 @@ struct line {
 	char bytes[LINE_MAX_BYTES];
 	size_t len;
 	bool cut;
+	enum log_format format; /* from its first byte to its last */
+	enum log_target target;
 };
 
 static const char *level_word(enum log_level level)
@@ -71,19 +74,24 @@ static void open_stderr(void)
 
 void log_open(enum log_level level, enum log_format format, enum log_target target)
 {
-	sink.level = level;
-	sink.format = format;
-	sink.target = target;
 	sink.journal = stderr_is_journal();
 	sink.opened = true;
 	open_stderr();
+	log_change(level, format, target);
+}
+
+void log_change(enum log_level level, enum log_format format, enum log_target target)
+{
 	if (target == LOG_TO_SYSLOG)
 		openlog("mapmux", LOG_PID, LOG_MAIL);
+	sink.level = level;
+	sink.format = format;
+	sink.target = target;
 }
 
 bool log_wants(enum log_level level)
 {
-	return level <= sink.level;
+	return level <= atomic_load_explicit(&sink.level, memory_order_relaxed);
 }
 
 static bool line_add(struct line *line, const char *bytes, size_t n)
@@ -151,7 +159,7 @@ static void escape_byte(struct line *line, unsigned char c, bool json)
 /* Within double quotes of text or JSON, or (not `quoted`) as a person's words in text. */
 static void line_escaped(struct line *line, struct str s, bool quoted)
 {
-	bool json = sink.format == LOG_FORMAT_JSON;
+	bool json = line->format == LOG_FORMAT_JSON;
 	while (s.len > 0 && !line->cut) {
 		size_t n = char_len(s);
 		if (n == 0) {
@@ -199,7 +207,9 @@ static void line_begin(struct line *line, enum log_level level, struct str messa
 {
 	line->len = 0;
 	line->cut = false;
-	if (sink.format == LOG_FORMAT_JSON) {
+	line->format = sink.format;
+	line->target = sink.target;
+	if (line->format == LOG_FORMAT_JSON) {
 		line_text(line, "{\"time\":\"");
 		line_time(line);
 		line_text(line, "\",\"level\":\"");
@@ -209,11 +219,11 @@ static void line_begin(struct line *line, enum log_level level, struct str messa
 		line_end(line, line->cut ? "...\"" : "\"");
 		return;
 	}
-	if (sink.target == LOG_TO_STDERR && sink.journal) {
+	if (line->target == LOG_TO_STDERR && sink.journal) {
 		char priority[8];
 		snprintf(priority, sizeof(priority), "<%d>", level_priority(level));
 		line_text(line, priority);
-	} else if (sink.target == LOG_TO_STDERR) {
+	} else if (line->target == LOG_TO_STDERR) {
 		line_time(line);
 		line_text(line, " ");
 		line_text(line, level_word(level));
@@ -227,7 +237,7 @@ static void line_begin(struct line *line, enum log_level level, struct str messa
 /* A field is written from its first byte on or not at all. */
 static void line_field(struct line *line, const struct pair *field)
 {
-	bool json = sink.format == LOG_FORMAT_JSON;
+	bool json = line->format == LOG_FORMAT_JSON;
 	bool quoted = json || !is_plain(field->value);
 	size_t before = line->len;
 	if (line->cut)
@@ -258,10 +268,10 @@ static void write_line(const struct line *line)
 
 static void line_write(struct line *line, enum log_level level)
 {
-	bool json = sink.format == LOG_FORMAT_JSON;
+	bool json = line->format == LOG_FORMAT_JSON;
 	if (json)
 		line_end(line, "}");
-	if (sink.target == LOG_TO_SYSLOG) {
+	if (line->target == LOG_TO_SYSLOG) {
 		syslog(level_priority(level), "%.*s", (int)line->len, line->bytes);
 		return;
 	}

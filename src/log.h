@@ -15,6 +15,9 @@ enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG };
  * level. A line has 8 KiB at most; one that was cut ends in "...". */
 void log_open(enum log_level level, enum log_format format, enum log_target target);
 
+/* Any time, any thread: the same from now on. Where stderr leads to is not looked at again. */
+void log_change(enum log_level level, enum log_format format, enum log_target target);
+
 /* Is this level written? For those who would have to build an expensive message. */
 bool log_wants(enum log_level level);
 

@@ -6,31 +6,14 @@
 #include "config.h"
 #include "control.h"
 
-static int load(struct config *config, int argc, char **argv)
-{
-	struct error error;
-	if (config_load(config, argc, argv, &error))
-		return 0;
-	fprintf(stderr, "%s\n", error.text);
-	return 1;
-}
-
-static int serve(int argc, char **argv)
-{
-	struct config config;
-	if (load(&config, argc, argv) != 0)
-		return 1;
-	log_open(config.log_level, config.log_format, config.log_to);
-	int code = control_run(&config);
-	config_free(&config);
-	return code;
-}
-
 static int check(int argc, char **argv)
 {
 	struct config config;
-	if (load(&config, argc, argv) != 0)
+	struct error error;
+	if (!config_load(&config, argc, argv, &error)) {
+		fprintf(stderr, "%s\n", error.text);
 		return 1;
+	}
 	config_print(&config);
 	config_free(&config);
 	return 0;
@@ -57,7 +40,7 @@ static const struct command {
 	const char *name;
 	int (*run)(int argc, char **argv); /* the arguments behind the name */
 } commands[] = {
-	{"serve", serve},
+	{"serve", control_run},
 	{"check", check},
 	{"query", client_main},
 	{"help", help},
@@ -70,12 +53,12 @@ static const struct command {
 int main(int argc, char **argv)
 {
 	if (argc < 2)
-		return serve(0, NULL);
+		return control_run(0, NULL);
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 2, argv + 2);
 	if (argv[1][0] == '-')
-		return serve(argc - 1, argv + 1);
+		return control_run(argc - 1, argv + 1);
 	fprintf(stderr, "mapmux: no such command: %s (serve, check, query, help)\n", argv[1]);
 	return 1;
 }

@@ -27,6 +27,7 @@ static void run(struct query *query)
 	query->phase = Q_RUNNING;
 	TAILQ_INSERT_TAIL(&query->table->running, query, link);
 	query->table->turn->running++;
+	table_set_keep(query->table->set);
 }
 
 static void end(struct query *query)
@@ -63,8 +64,10 @@ static void deliver(struct job *job)
 {
 	struct query *query =
 		(struct query *)(void *)((char *)job - offsetof(struct query, delivery));
+	struct table_set *set = query->table->set; /* done() may free or start the query */
 	query->phase = Q_IDLE;
 	query->done(query);
+	table_set_leave(set);
 }
 
 void query_start(struct query *query, struct table *table, const struct question *ask,
@@ -73,6 +76,7 @@ void query_start(struct query *query, struct table *table, const struct question
 	if (!query_begin(query, table, ask, done))
 		return;
 	query->phase = Q_FINISHED;
+	table_set_keep(table->set);
 	turn_add_answer(table->turn, &query->delivery, deliver);
 }
 
@@ -84,13 +88,17 @@ static void cancel_work(struct query *query)
 
 void query_cancel(struct query *query)
 {
+	if (query->phase == Q_IDLE)
+		return;
 	if (query->phase == Q_FINISHED) {
 		turn_drop_job(&query->delivery);
-	} else if (query->phase == Q_RUNNING) {
+	} else {
+		assert(query->phase == Q_RUNNING);
 		cancel_work(query);
 		end(query);
 	}
 	query->phase = Q_IDLE;
+	table_set_leave(query->table->set);
 }
 
 /* All have the same timeout, so the first to begin is the first to end; one whose asker allows less is

@@ -60,8 +60,26 @@ static bool open_one(struct table *table, struct error *error)
 	return error_prefix(error, "table %s", table->conf->name);
 }
 
+static struct table *find_same(const struct table_set *set, const struct table_conf *conf)
+{
+	for (size_t i = 0; i < set->n; i++) {
+		const struct table_conf *other = set->tables[i].conf;
+		if (other->backend == conf->backend && strcmp(other->name, conf->name) == 0)
+			return &set->tables[i];
+	}
+	return NULL;
+}
+
+static const struct table *find_unchanged(
+	const struct table_set *set, const struct table_conf *conf)
+{
+	const struct table *same = set ? find_same(set, conf) : NULL;
+	return same && same->conf->digest == conf->digest ? same : NULL;
+}
+
 bool table_set_open(struct table_set *set, const struct table_conf *confs, size_t n,
-	struct worker *worker, struct turn *turn, struct error *error)
+	struct worker *worker, struct turn *turn, const struct table_set *before,
+	struct error *error)
 {
 	*set = (struct table_set){
 		.tables = memory_new(n * sizeof(*set->tables)),
@@ -73,11 +91,13 @@ bool table_set_open(struct table_set *set, const struct table_conf *confs, size_
 		table->worker = worker;
 		table->turn = turn;
 		table->set = set;
+		table->before = find_unchanged(before, table->conf);
 		TAILQ_INIT(&table->running);
 		if (!open_one(table, error)) {
 			table_set_close(set);
 			return false;
 		}
+		table->before = NULL;
 		if (!table->conf->hidden)
 			set->by_name[set->nnames++] = table;
 		set->n++;
@@ -96,6 +116,22 @@ void table_set_close(struct table_set *set)
 	free(set->tables);
 	free(set->by_name);
 	*set = (struct table_set){0};
+}
+
+void table_set_take_stats(struct table_set *to, struct table_set *from)
+{
+	for (size_t i = 0; i < from->n; i++) {
+		struct table *heir = find_same(to, from->tables[i].conf);
+		for (int s = 0; heir && s < ST_COUNT; s++) {
+			_Atomic uint64_t *sum = &heir->stats.results[s],
+					 *part = &from->tables[i].stats.results[s];
+			atomic_store_explicit(sum,
+				atomic_load_explicit(sum, memory_order_relaxed) +
+					atomic_load_explicit(part, memory_order_relaxed),
+				memory_order_relaxed);
+			atomic_store_explicit(part, 0, memory_order_relaxed);
+		}
+	}
 }
 
 struct table *table_set_find(const struct table_set *set, struct str name)

@@ -41,6 +41,10 @@ struct backend {
 	bool (*check)(struct table_conf *table, struct error *error);
 	void (*drop)(struct table_conf *table);
 
+	/* On the control thread, while a reload prepares: `before` is the table of the same name and type
+	 * that workers still use, and may go on to use. What it holds may be shared, not taken. */
+	void (*inherit)(struct table_conf *now, const struct table_conf *before);
+
 	/* Each second on the control thread: look for changed files and such. May block. */
 	void (*refresh)(struct table_conf *table);
 
@@ -84,6 +88,7 @@ struct table_conf {
 	void *conf;        /* backend->conf_size bytes, filled from the settings */
 	void *shared;      /* the backend's: what check() prepared for all workers */
 	const char *where; /* FILE:LINE or "command line", for messages */
+	uint64_t digest;   /* digest.h; check() adds what it read beyond the settings */
 
 	/* A table with composites is several of one name, stacked: what clients and other tables see
 	 * is the outermost. */
@@ -113,25 +118,48 @@ struct table {
 	const struct table_conf *conf;
 	struct worker *worker;
 	struct turn *turn;
-	struct table_set *set;       /* where the tables it uses are found */
-	void *state;                 /* the backend's */
+	struct table_set *set; /* where the tables it uses are found */
+	const struct table
+		*before; /* during open(): the same table, of the same digest, in the set that
+				      * this one replaces; or NULL */
+	void *state;     /* the backend's */
 	TAILQ_HEAD(, query) running; /* query.c's: the longest first */
 	struct table_stats stats;
 	struct log_limit failures; /* one log line a second for failed questions */
 };
 
-/* All tables of one worker. */
+/* All tables of one worker, of one configuration. Queries that are not idle use it, and who may still
+ * ask: worker, connections. After a reload it goes when they have. */
 struct table_set {
 	size_t n;
 	struct table *tables;   /* by table_conf.index */
 	struct table **by_name; /* sorted, without those that are hidden */
 	size_t nnames;
+	unsigned users;
+	void (*unused)(
+		struct table_set *); /* the last user has left; it is not closed yet. Or NULL */
 };
 
-/* Opens each table in dependency order; on failure those opened are closed again. */
+/* Opens each table in dependency order; on failure those opened are closed again. `before` is the set
+ * that it is to replace, or NULL. */
 bool table_set_open(struct table_set *set, const struct table_conf *confs, size_t n,
-	struct worker *worker, struct turn *turn, struct error *error);
+	struct worker *worker, struct turn *turn, const struct table_set *before,
+	struct error *error);
 void table_set_close(struct table_set *set);
+
+static inline void table_set_keep(struct table_set *set)
+{
+	set->users++;
+}
+
+static inline void table_set_leave(struct table_set *set)
+{
+	if (--set->users == 0 && set->unused)
+		set->unused(set);
+}
+
+/* Moves the counters of `from` to the tables of the same name and type. */
+void table_set_take_stats(struct table_set *to, struct table_set *from);
 
 /* NULL when there is none of that name. */
 struct table *table_set_find(const struct table_set *set, struct str name);

@@ -17,14 +17,25 @@
 
 enum { TICK_MS = 20 };
 
+/* The tables of one configuration. */
+struct generation {
+	struct table_set set;
+	struct worker *worker;
+	struct http *http;      /* theirs; or NULL */
+	_Atomic unsigned *sets; /* the configuration's counter, or NULL */
+	LIST_ENTRY(generation) link;
+};
+
 struct worker {
 	struct event_base *base;
 	struct turn turn;
 	struct poller *poller;
 	struct event *wake; /* the turn wants another */
 	struct event *tick; /* pending while queries run */
-	struct table_set tables;
-	struct http *http;
+	struct event *reap; /* pending when there are tables that nobody uses */
+	LIST_HEAD(, generation) generations;
+	struct table_set *tables; /* of the one in use */
+	struct http *http;        /* of the one that is being opened */
 	struct resolver *resolver;
 	struct timers timers;
 	struct event *alarm; /* for the earliest of the timers */
@@ -48,12 +59,14 @@ static struct worker *worker_of(struct turn *turn)
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
+	struct generation *generation;
 	(void)fd;
 	(void)what;
 	turn_enter(&worker->turn);
 	worker->turn.ticking = false;
-	for (size_t i = 0; i < worker->tables.n; i++)
-		query_expire(&worker->tables.tables[i]);
+	LIST_FOREACH(generation, &worker->generations, link)
+	for (size_t i = 0; i < generation->set.n; i++)
+		query_expire(&generation->set.tables[i]);
 	turn_leave(&worker->turn);
 }
 
@@ -119,6 +132,89 @@ static void on_mail(evutil_socket_t fd, short what, void *arg)
 		worker_read_mail(arg);
 }
 
+/* ---- tables ---- */
+
+static struct generation *generation_of(struct table_set *set)
+{
+	return (struct generation *)(void *)((char *)set - offsetof(struct generation, set));
+}
+
+static void generation_close(struct generation *generation)
+{
+	LIST_REMOVE(generation, link);
+	table_set_close(&generation->set);
+	if (generation->http)
+		http_free(generation->http);
+	if (generation->sets)
+		atomic_fetch_sub(generation->sets, 1);
+	free(generation);
+}
+
+/* By an event of its own: no library is in the middle of a call to an engine then. */
+static void on_reap(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *worker = arg;
+	struct generation *generation = LIST_FIRST(&worker->generations);
+	(void)fd;
+	(void)what;
+	turn_enter(&worker->turn);
+	while (generation) {
+		struct generation *next = LIST_NEXT(generation, link);
+		if (generation->set.users == 0) {
+			table_set_take_stats(worker->tables, &generation->set);
+			generation_close(generation);
+		}
+		generation = next;
+	}
+	turn_leave(&worker->turn);
+}
+
+static void on_unused(struct table_set *set)
+{
+	struct timeval now = {0, 0};
+	event_add(generation_of(set)->worker->reap, &now);
+}
+
+struct table_set *worker_open_tables(
+	struct worker *worker, const struct config *config, struct error *error)
+{
+	struct generation *generation = memory_new(sizeof(*generation));
+	bool opened = table_set_open(&generation->set, config->tables, config->ntables, worker,
+		&worker->turn, worker->tables, error);
+	generation->worker = worker;
+	generation->http = worker->http;
+	worker->http = NULL;
+	LIST_INSERT_HEAD(&worker->generations, generation, link);
+	if (!opened) {
+		generation_close(generation);
+		return NULL;
+	}
+	generation->set.unused = on_unused;
+	generation->sets = config->sets;
+	if (config->sets)
+		atomic_fetch_add(config->sets, 1);
+	table_set_keep(&generation->set);
+	return &generation->set;
+}
+
+void worker_use_tables(struct worker *worker, struct table_set *set)
+{
+	struct table_set *old = worker->tables;
+	worker->tables = set;
+	if (!old)
+		return;
+	table_set_take_stats(set, old);
+	table_set_leave(old);
+}
+
+void worker_drop_tables(struct worker *worker, struct table_set *set)
+{
+	(void)worker;
+	table_set_leave(set);
+}
+
+/* ---- life ---- */
+
 static struct event_base *base_new(void)
 {
 	struct event_config *config = event_config_new();
@@ -138,6 +234,7 @@ static bool open_loop(struct worker *worker, struct error *error)
 		return error_set(error, "cannot make an event loop");
 	worker->wake = evtimer_new(worker->base, on_wake, worker);
 	worker->tick = evtimer_new(worker->base, on_tick, worker);
+	worker->reap = evtimer_new(worker->base, on_reap, worker);
 	worker->alarm = evtimer_new(worker->base, on_alarm, worker);
 	worker->rung = event_new(worker->base, worker->bell, EV_READ | EV_PERSIST, on_mail, worker);
 	event_add(worker->rung, NULL);
@@ -152,18 +249,25 @@ struct worker *worker_new(const struct config *config, struct error *error)
 	timers_init(&worker->timers, &worker->turn, set_alarm);
 	pthread_mutex_init(&worker->lock, NULL);
 	STAILQ_INIT(&worker->mail);
+	LIST_INIT(&worker->generations);
 	worker->bell = -1;
-	if (!open_loop(worker, error) || !table_set_open(&worker->tables, config->tables,
-						 config->ntables, worker, &worker->turn, error)) {
+	struct table_set *tables =
+		open_loop(worker, error) ? worker_open_tables(worker, config, error) : NULL;
+	if (!tables) {
 		worker_free(worker);
 		return NULL;
 	}
+	worker_use_tables(worker, tables);
 	return worker;
 }
 
 void worker_free(struct worker *worker)
 {
-	table_set_close(&worker->tables);
+	struct generation *generation = LIST_FIRST(&worker->generations), *next;
+	for (; generation; generation = next) {
+		next = LIST_NEXT(generation, link);
+		generation_close(generation);
+	}
 	if (worker->http)
 		http_free(worker->http);
 	if (worker->resolver)
@@ -177,6 +281,8 @@ void worker_free(struct worker *worker)
 		event_free(worker->wake);
 	if (worker->tick)
 		event_free(worker->tick);
+	if (worker->reap)
+		event_free(worker->reap);
 	if (worker->alarm)
 		event_free(worker->alarm);
 	if (worker->base)
@@ -247,7 +353,7 @@ struct poller *worker_poller(struct worker *worker)
 
 struct table_set *worker_tables(struct worker *worker)
 {
-	return &worker->tables;
+	return worker->tables;
 }
 
 struct http *worker_http(struct worker *worker)

@@ -18,6 +18,13 @@ struct worker;
 /* Before its thread starts: the loop and the tables. NULL with an error when a table does not open. */
 struct worker *worker_new(const struct config *config, struct error *error);
 
+/* A reload, on the worker's thread. First the tables of the new configuration are opened beside those in
+ * use; NULL with an error when one does not open. Then they are used, or dropped. */
+struct table_set *worker_open_tables(
+	struct worker *worker, const struct config *config, struct error *error);
+void worker_use_tables(struct worker *worker, struct table_set *set); /* the old ones finish */
+void worker_drop_tables(struct worker *worker, struct table_set *set);
+
 /* Starts the thread; false when the system has none. */
 bool worker_run(struct worker *worker);
 
@@ -32,9 +39,14 @@ void worker_free(struct worker *worker); /* stopped, or never run; its connectio
 struct event_base *worker_base(struct worker *worker);
 struct turn *worker_turn(struct worker *worker);
 struct poller *worker_poller(struct worker *worker);
-struct table_set *worker_tables(struct worker *worker);
-struct http *worker_http(struct worker *worker);         /* made when the first table asks */
-struct resolver *worker_resolver(struct worker *worker); /* the same; of the system's servers */
+struct table_set *worker_tables(struct worker *worker);  /* those in use */
+struct resolver *worker_resolver(struct worker *worker); /* made when the first table asks; of the
+							  * system's servers */
+
+/* For open() of a table: the engine of its set, made when the first table asks. A reload begins with
+ * new connections, because those that libcurl keeps, and what it knows of authorities, were made with
+ * the old certificates. */
+struct http *worker_http(struct worker *worker);
 
 /* Memory that belongs to whoever runs, until he returns to the loop. */
 enum { WORKER_SCRATCH = 65536 };

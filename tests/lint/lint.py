@@ -14,11 +14,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
-    ["setting", "turn", "timer", "breaker", "question", "table", "query", "codec"],
+    ["setting", "turn", "timer", "breaker", "question", "table", "digest", "query", "codec"],
     ["address", "domain", "mail", "json", "template", "config_parts", "config"],
-    ["http", "resolver", "names", "redis", "poller", "worker", "fronts"],
+    ["http", "resolver", "names", "redis", "poller", "worker", "crew", "fronts"],
     ["dialog", "conn", "backends"],
-    ["listener", "control", "client"],
+    ["listener", "listeners", "daemon", "reload", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {

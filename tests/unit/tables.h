@@ -143,7 +143,8 @@ static inline bool stand_wrap(struct stand *stand, const struct backend *backend
 
 static inline void stand_open(struct stand *stand)
 {
-	if (!table_set_open(&stand->set, stand->confs, stand->n, NULL, &stand->turn, &stand->error))
+	if (!table_set_open(
+		    &stand->set, stand->confs, stand->n, NULL, &stand->turn, NULL, &stand->error))
 		fail_msg("%s", stand->error.text);
 }
 

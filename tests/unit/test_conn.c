@@ -129,11 +129,69 @@ static void test_idle_reader(void **state)
 	stand_close(&stand);
 }
 
+static void reload(struct stand *stand, const struct listen_conf *conf)
+{
+	turn_enter(worker_turn(stand->worker));
+	conn_group_reload(&stand->group, conf);
+	turn_leave(worker_turn(stand->worker));
+}
+
+static void test_another_idle_timeout(void **state)
+{
+	struct stand stand;
+	(void)state;
+	stand_open(&stand, 0);
+	struct listen_conf timed = stand.conf;
+	timed.options.idle_timeout = 1000;
+	int client = stand_connect(&stand);
+	stand_run(&stand);
+	now_ms += 600;
+	reload(&stand, &timed);
+	let_pass(&stand, 300);
+	assert_int_equal(stand.group.open, 1);
+	reload(&stand, &stand.conf); /* never, again */
+	let_pass(&stand, 10000);
+	assert_int_equal(stand.group.open, 1);
+	reload(&stand, &timed); /* he has been silent since long before */
+	let_pass(&stand, 0);
+	assert_int_equal(stand.group.open, 0);
+	close(client);
+	stand_close(&stand);
+}
+
+/* In the middle of a request that the old limit allowed. */
+static void test_a_smaller_limit(void **state)
+{
+	struct stand stand;
+	char reply[64];
+	(void)state;
+	stand_open(&stand, 0);
+	int64_t max_request = 100;
+	struct listen_conf small = stand.conf;
+	small.conf = &max_request;
+	int client = stand_connect(&stand), other = stand_connect(&stand);
+	assert_int_equal(write(client, "200:t k", 7), 7);
+	assert_int_equal(write(other, "3:t", 3), 3);
+	stand_run(&stand);
+	reload(&stand, &small);
+	assert_int_equal(write(client, "k", 1), 1);
+	assert_int_equal(write(other, " k,", 3), 3);
+	stand_run(&stand);
+	assert_int_equal(stand.group.open, 1);
+	assert_int_equal(read(other, reply, sizeof(reply)), 22);
+	assert_memory_equal(reply, "18:PERM unknown table,", 22);
+	close(client);
+	close(other);
+	stand_close(&stand);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_late_for_the_drain),
 		cmocka_unit_test(test_idle_reader),
+		cmocka_unit_test(test_another_idle_timeout),
+		cmocka_unit_test(test_a_smaller_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -879,39 +879,65 @@ static void codec_says_what_it_wants(void **state)
 	assert_true(codec_dict.session_size <= 256); /* of an idle connection's memory */
 }
 
+/* A reload may lower the limit while a line is on its way. */
+static void the_limit_shrinks_within_a_line(void **state)
+{
+	static char line[3000];
+	struct arena mem = {0};
+	struct message message;
+	struct buf out = {.max = 1000};
+	struct str sub;
+	bool file;
+	const char *why = "";
+	size_t used;
+	(void)state;
+	void *session = memory_new(codec_dict.session_size);
+	memset(line, 'k', sizeof(line));
+	memcpy(line, H3 "Lshared/", strlen(H3 "Lshared/"));
+	assert_int_equal(codec_dict.decode(session, conf, (struct str){line, sizeof(line)}, &used,
+				 &message, &out, &why),
+		DECODE_MORE);
+	assert_int_equal(used, strlen(H3));
+	assert_true(setting_put(setting_find(codec_dict.settings, STR("max_line"), &sub, &file),
+		conf, &mem, sub, STR("1k"), &(struct error){0}));
+	assert_int_equal(
+		codec_dict.decode(session, conf, (struct str){line + used, sizeof(line) - used},
+			&used, &message, &out, &why),
+		DECODE_BROKEN);
+	assert_string_equal(why, "line_too_long");
+	codec_dict.end(session);
+	free(session);
+	buf_free(&out);
+	arena_clear(&mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lookup_names_table_scope_key_and_user),
 		cmocka_unit_test(hello_differs_between_majors),
-		cmocka_unit_test(fields_are_unescaped),
-		cmocka_unit_test(iterations),
+		cmocka_unit_test(fields_are_unescaped), cmocka_unit_test(iterations),
 		cmocka_unit_test(transactions_are_asked_whole_at_commit),
 		cmocka_unit_test(empty_transactions_are_answered_in_order),
-		cmocka_unit_test(commits_of_old_clients),
-		cmocka_unit_test(lookup_replies),
+		cmocka_unit_test(commits_of_old_clients), cmocka_unit_test(lookup_replies),
 		cmocka_unit_test(old_clients_get_what_they_understand),
-		cmocka_unit_test(iterate_replies),
-		cmocka_unit_test(commit_replies),
+		cmocka_unit_test(iterate_replies), cmocka_unit_test(commit_replies),
 		cmocka_unit_test(reasons_are_cut_between_characters),
 		cmocka_unit_test(answers_come_in_any_order),
 		cmocka_unit_test(refusals_keep_the_stream),
 		cmocka_unit_test(refusals_keep_the_order),
 		cmocka_unit_test(bad_changes_fail_the_commit),
 		cmocka_unit_test(bad_hello_is_not_answered),
-		cmocka_unit_test(malformed_lines_break),
-		cmocka_unit_test(lines_end_in_lf_alone),
+		cmocka_unit_test(malformed_lines_break), cmocka_unit_test(lines_end_in_lf_alone),
 		cmocka_unit_test(questions_before_a_broken_line_are_asked),
 		cmocka_unit_test(captured_sessions),
-		cmocka_unit_test(lines_may_be_as_long_as_configured),
-		cmocka_unit_test(long_values),
+		cmocka_unit_test(lines_may_be_as_long_as_configured), cmocka_unit_test(long_values),
 		cmocka_unit_test(deep_pipelines),
 		cmocka_unit_test(too_many_refusals_behind_a_question_break),
-		cmocka_unit_test(many_open_transactions),
-		cmocka_unit_test(many_changes),
-		cmocka_unit_test(many_bytes),
-		cmocka_unit_test(the_end_frees_everything),
+		cmocka_unit_test(many_open_transactions), cmocka_unit_test(many_changes),
+		cmocka_unit_test(many_bytes), cmocka_unit_test(the_end_frees_everything),
 		cmocka_unit_test(codec_says_what_it_wants),
+		cmocka_unit_test(the_limit_shrinks_within_a_line), /* changes `conf` */
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

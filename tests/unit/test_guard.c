@@ -202,7 +202,8 @@ static void the_limit_is_that_of_all_workers(void **state)
 	struct stand other = {0};
 	(void)state;
 	stand_init(&other);
-	if (!table_set_open(&other.set, stand->confs, stand->n, NULL, &other.turn, &other.error))
+	if (!table_set_open(
+		    &other.set, stand->confs, stand->n, NULL, &other.turn, NULL, &other.error))
 		fail_msg("%s", other.error.text);
 	struct asked *here = start(stand), *there = start(&other);
 	assert_refused(stand, CROWDED);

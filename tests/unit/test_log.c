@@ -91,6 +91,18 @@ static void writes_text(void **state)
 	assert_string_equal(line(), "warn ");
 }
 
+static void changes_while_it_is_open(void **state)
+{
+	(void)state;
+	log_change(LOG_LEVEL_WARN, LOG_FORMAT_JSON, LOG_TO_STDERR);
+	log_info("not seen");
+	log_warn("seen");
+	assert_string_equal(member(lines(), "msg"), "seen");
+	log_change(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, LOG_TO_STDERR);
+	log_info("seen");
+	assert_string_equal(line(), "info seen");
+}
+
 static void keeps_levels(void **state)
 {
 	(void)state;
@@ -324,6 +336,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(writes_text),
+		TEST(changes_while_it_is_open),
 		TEST(keeps_levels),
 		TEST(a_line_is_a_line),
 		TEST(writes_events),

@@ -459,7 +459,7 @@ static void workers_share_it(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		stand_init(&rivals[i].stand);
 		if (!table_set_open(&rivals[i].stand.set, stand->confs, stand->n, NULL,
-			    &rivals[i].stand.turn, &rivals[i].stand.error))
+			    &rivals[i].stand.turn, NULL, &rivals[i].stand.error))
 			fail();
 		assert_int_equal(pthread_create(&threads[i], NULL, rival_run, &rivals[i]), 0);
 	}
@@ -469,6 +469,63 @@ static void workers_share_it(void **state)
 		table_set_close(&rivals[i].stand.set);
 	assert_answer(stand, "m", shared("n"), "9000");
 	assert_answer(stand, "m", shared("o"), "-9000");
+}
+
+/* As after a reload: both tables write the same data, each within its own bound. */
+static void a_heir_has_the_data(void **state)
+{
+	struct stand *before = *state;
+	struct stand now;
+	assert_int_equal(CHANGE(before, "m", set("k", "v"), set("n", "1")), ST_OK);
+	stand_init(&now);
+	assert_true(stand_add(&now, "m", &backend_memory, "param", "1k", NULL));
+	backend_memory.inherit(&now.confs[0], &before->confs[0]);
+	stand_open(&now);
+	assert_answer(&now, "m", shared("k"), "v");
+	assert_int_equal(CHANGE(&now, "m", add("n", 1)), ST_OK);
+	assert_answer(before, "m", shared("n"), "2");
+	stand_close(&now);
+	assert_answer(before, "m", shared("n"), "2");
+}
+
+/* The first table goes before the second. */
+static void a_heir_outlives(void **state)
+{
+	struct stand before, now;
+	(void)state;
+	stand_init(&before);
+	stand_init(&now);
+	assert_true(stand_add(&before, "m", &backend_memory, NULL));
+	assert_true(stand_add(&now, "m", &backend_memory, NULL));
+	stand_open(&before);
+	assert_int_equal(CHANGE(&before, "m", set("k", "v")), ST_OK);
+	backend_memory.inherit(&now.confs[0], &before.confs[0]);
+	stand_close(&before);
+	stand_open(&now);
+	assert_answer(&now, "m", shared("k"), "v");
+	stand_close(&now);
+}
+
+/* What is there stays; it may be taken away or made smaller, and then there is room again. */
+static void a_bound_that_was_lowered(void **state)
+{
+	struct stand *before = *state;
+	struct stand now;
+	char big[2000];
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	assert_int_equal(CHANGE(before, "m", set("a", big), set("b", big)), ST_OK);
+	stand_init(&now);
+	assert_true(stand_add(&now, "m", &backend_memory, "param", "1k", NULL));
+	backend_memory.inherit(&now.confs[0], &before->confs[0]);
+	stand_open(&now);
+	assert_answer(&now, "m", shared("a"), big);
+	assert_int_equal(CHANGE(&now, "m", set("c", "v")), ST_TEMP);
+	assert_int_equal(CHANGE(&now, "m", set("a", "smaller")), ST_OK);
+	assert_int_equal(CHANGE(&now, "m", set("c", "v")), ST_TEMP);
+	assert_int_equal(CHANGE(&now, "m", unset("b"), set("c", "v")), ST_OK);
+	assert_int_equal(CHANGE(before, "m", set("b", big)), ST_OK);
+	stand_close(&now);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -491,6 +548,9 @@ int main(void)
 		TEST(the_store_agrees_with_a_plain_array),
 		TEST(large_tables_stay_quick),
 		TEST(workers_share_it),
+		TEST(a_heir_has_the_data),
+		cmocka_unit_test(a_heir_outlives),
+		TEST(a_bound_that_was_lowered),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -124,7 +124,7 @@ static void open_tables(struct fixture *fixture)
 {
 	struct stand *stand = &fixture->stand;
 	if (!table_set_open(&fixture->set, stand->confs, stand->n, fixture->worker,
-		    worker_turn(fixture->worker), &stand->error))
+		    worker_turn(fixture->worker), NULL, &stand->error))
 		fail_msg("%s", stand->error.text);
 }
 
