@@ -10,7 +10,7 @@ from harness.mapmux import document
 from harness.nginx import Nginx
 from harness.redis import Redis
 
-from load import RATE, STALE, FaultCase
+from load import RATE, STALE, FaultCase, warm
 
 KEYS = 211
 RELOADS = 100
@@ -89,6 +89,22 @@ class Reload(FaultCase):
         time.sleep(0.3)
         line, = self.timelines()
         self.assert_untouched(line)
+
+    def test_during_an_outage(self):
+        """What a cache knows stays known, as its table stays the same."""
+        warm(self.paths["socketmap"], "cached", KEYS)
+        self.load(self.paths["socketmap"], table="cached", keys=KEYS)
+        self.load(self.paths["socketmap"], keys=KEYS, connections=10, rate=RATE / 4)
+        with self.fault():
+            self.nginx.kill()
+            for number in range(1, 9):
+                self.write(number)
+                self.hangup()
+                time.sleep(0.1)
+            self.nginx.start()
+        cached, plain = self.timelines()
+        self.assert_untouched(cached)
+        self.assert_faulty(plain)
 
 
 if __name__ == "__main__":
