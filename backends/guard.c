@@ -331,6 +331,7 @@ const struct backend backend_guard = {
 	.settings = settings,
 	.conf_size = sizeof(struct guard_conf),
 	.counters = counters,
+	.gauges = 1u << GUARD_OPEN,
 	.wanted = wanted,
 	.check = check,
 	.drop = drop,

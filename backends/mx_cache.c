@@ -78,9 +78,9 @@ size_t mx_cache_count(const struct mx_cache *cache)
 static struct entry *find(struct mx_cache *cache, struct str domain, uint32_t hash)
 {
 	struct entry *entry;
-	SLIST_FOREACH(entry, &cache->buckets[hash & cache->mask], chain)
-	if (entry->hash == hash && str_eq((struct str){entry->domain, entry->len}, domain))
-		break;
+	SLIST_FOREACH (entry, &cache->buckets[hash & cache->mask], chain)
+		if (entry->hash == hash && str_eq((struct str){entry->domain, entry->len}, domain))
+			break;
 	return entry;
 }
 

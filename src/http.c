@@ -524,9 +524,9 @@ void http_pool_free(struct http_pool *pool)
 static struct curl_slist *headers_with_body(struct http_pool *pool, const char *content_type)
 {
 	struct typed *typed;
-	SLIST_FOREACH(typed, &pool->typed, link)
-	if (strcmp(typed->content_type, content_type) == 0)
-		return typed->headers;
+	SLIST_FOREACH (typed, &pool->typed, link)
+		if (strcmp(typed->content_type, content_type) == 0)
+			return typed->headers;
 	struct arena mem = {0};
 	typed = memory_new(sizeof(*typed));
 	typed->content_type = content_type;

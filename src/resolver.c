@@ -136,9 +136,9 @@ static void on_interest(void *arg, ares_socket_t fd, int readable, int writable)
 	struct resolver *resolver = arg;
 	short what = (short)((readable ? EV_READ : 0) | (writable ? EV_WRITE : 0) | EV_PERSIST);
 	struct sock *sock;
-	SLIST_FOREACH(sock, &resolver->socks, link)
-	if (sock->fd == fd)
-		break;
+	SLIST_FOREACH (sock, &resolver->socks, link)
+		if (sock->fd == fd)
+			break;
 	if (!readable && !writable) {
 		if (sock)
 			sock_free(sock);

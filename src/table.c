@@ -118,19 +118,28 @@ void table_set_close(struct table_set *set)
 	*set = (struct table_set){0};
 }
 
+static void take_counts(_Atomic uint64_t *to, _Atomic uint64_t *from, size_t n, unsigned gauges)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (gauges & 1u << i)
+			continue;
+		uint64_t part = atomic_load_explicit(&from[i], memory_order_relaxed);
+		uint64_t sum = atomic_load_explicit(&to[i], memory_order_relaxed) + part;
+		atomic_store_explicit(&to[i], sum, memory_order_relaxed);
+		atomic_store_explicit(&from[i], 0, memory_order_relaxed);
+	}
+}
+
 void table_set_take_stats(struct table_set *to, struct table_set *from)
 {
 	for (size_t i = 0; i < from->n; i++) {
+		struct table_stats *part = &from->tables[i].stats;
 		struct table *heir = find_same(to, from->tables[i].conf);
-		for (int s = 0; heir && s < ST_COUNT; s++) {
-			_Atomic uint64_t *sum = &heir->stats.results[s],
-					 *part = &from->tables[i].stats.results[s];
-			atomic_store_explicit(sum,
-				atomic_load_explicit(sum, memory_order_relaxed) +
-					atomic_load_explicit(part, memory_order_relaxed),
-				memory_order_relaxed);
-			atomic_store_explicit(part, 0, memory_order_relaxed);
-		}
+		if (!heir)
+			continue;
+		take_counts(heir->stats.results, part->results, ST_COUNT, 0);
+		take_counts(heir->stats.counters, part->counters, MAX_COUNTERS,
+			heir->conf->backend->gauges);
 	}
 }
 

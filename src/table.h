@@ -56,6 +56,7 @@ struct backend {
 	void (*cancel)(struct query *query); /* lets go of it; NULL: start() always finishes */
 
 	const char *const *counters; /* names of table_stats.counters; NULL ends them */
+	unsigned gauges; /* bits of those that say how it is now, not how often it was */
 };
 
 /* Every backend, in the order `mapmux help` shows them; NULL ends it. Defined in backends/list.c. */
@@ -158,7 +159,7 @@ static inline void table_set_leave(struct table_set *set)
 		set->unused(set);
 }
 
-/* Moves the counters of `from` to the tables of the same name and type. */
+/* Moves the counters of `from` to the tables of the same name and type; gauges stay. */
 void table_set_take_stats(struct table_set *to, struct table_set *from);
 
 /* NULL when there is none of that name. */

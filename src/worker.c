@@ -64,9 +64,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	turn_enter(&worker->turn);
 	worker->turn.ticking = false;
-	LIST_FOREACH(generation, &worker->generations, link)
-	for (size_t i = 0; i < generation->set.n; i++)
-		query_expire(&generation->set.tables[i]);
+	LIST_FOREACH (generation, &worker->generations, link)
+		for (size_t i = 0; i < generation->set.n; i++)
+			query_expire(&generation->set.tables[i]);
 	turn_leave(&worker->turn);
 }
 

@@ -261,6 +261,24 @@ class Slow(Reloaded):
         self.assertEqual(client.commit(2).letter, "O")
         self.assertEqual([request.path for request in self.backend.seen(method="POST")], ["/one/k", "/two/k2"])
 
+    def test_a_change_that_only_waits_keeps_its_table(self):
+        """Nothing else asks the tables that it was asked of."""
+        self.start([self.edition("one")])
+        client = self.dict("t")
+        slow = client.start_lookup("shared/slow")
+        self.backend.wait_for(path="/one/slow")
+        self.reload([self.edition("two")])
+        client.begin(1)
+        client.set(1, "shared/k", "v")
+        commit = client.start_commit(1)
+        time.sleep(0.2)
+        self.reload([self.edition("three")])
+        time.sleep(0.2)
+        self.gate.set()
+        self.assertEqual(client.finish(slow).value, "one:slow")
+        self.assertEqual(client.finish(commit).letter, "O")
+        self.assertEqual(self.backend.wait_for(method="POST")[0].path, "/two/k")
+
     def test_deadlines_go_on(self):
         self.start([self.edition("one", timeout="1500ms")])
         client = self.socketmap()

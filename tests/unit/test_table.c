@@ -11,8 +11,12 @@ static bool seen_open(struct table *table, struct error *error)
 	return true;
 }
 
+enum { SEEN_COUNT, SEEN_GAUGE };
+
 static void seen_start(struct query *query)
 {
+	table_count(query->table, SEEN_COUNT);
+	table_set_counter(query->table, SEEN_GAUGE, 7);
 	query_notfound(query);
 }
 
@@ -25,6 +29,7 @@ static const struct backend backend_seen = {
 	.settings = seen_settings,
 	.conf_size = sizeof(const char *),
 	.open = seen_open,
+	.gauges = 1u << SEEN_GAUGE,
 	.start = seen_start,
 };
 
@@ -178,6 +183,8 @@ static void counters_go_on(void **state)
 	ask_free(ask(&before, "b", lookup_of("key")));
 	ask_free(ask(&before, "a", lookup_of("key")));
 	table_set_take_stats(&now.set, &before.set);
+	assert_int_equal(stand_table(&now, "b")->stats.counters[SEEN_COUNT], 1);
+	assert_int_equal(stand_table(&now, "b")->stats.counters[SEEN_GAUGE], 0);
 	ask_free(ask(&now, "b", lookup_of("key")));
 	assert_int_equal(notfound(&now, "b"), 2);
 	ask_free(ask(&before, "b", lookup_of("key"))); /* it was under way */
