@@ -237,8 +237,14 @@ class Overload(FaultCase):
             time.sleep(1)
             gate.set()
         line, = self.timelines()
-        self.assert_faulty(line)
+        self.assert_true_answers(line)
+        self.assert_steady(line)
+        # Not only then: when the machine stands still for a moment, the questions of that moment come at once.
+        start, end = self.faults[0]
+        self.assertGreater(line.total("temp", start=start, end=end), 100, str(line))
+        self.assertGreater(line.total("ok", start=start, end=end), 20, str(line))
         self.assertIn("too many questions in flight", line.samples)
+        self.assertNotIn("no answer within", line.samples)
 
 
 def faulty(case):
