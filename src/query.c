@@ -141,7 +141,8 @@ void query_finish(struct query *query, const struct answer *answer)
 	assert(at_once || query->phase == Q_RUNNING);
 	query->answer = *answer;
 	if (means_not_found(query, answer))
-		query->answer = (struct answer){.status = ST_NOTFOUND, .ttl = answer->ttl};
+		query->answer = (struct answer){
+			.status = ST_NOTFOUND, .ttl = answer->ttl, .no_store = answer->no_store};
 	count(&query->table->stats.results[query->answer.status]);
 	query->phase = Q_FINISHED;
 	if (at_once)

@@ -159,3 +159,13 @@ struct table *table_set_find(const struct table_set *set, struct str name)
 	}
 	return NULL;
 }
+
+void table_forget(const struct table *table, const struct str *key)
+{
+	for (;; table = table_inner(table)) {
+		if (table->conf->backend->forget)
+			table->conf->backend->forget(table, key);
+		if (!table->conf->inner)
+			return;
+	}
+}

@@ -55,6 +55,9 @@ struct backend {
 	void (*start)(struct query *query);  /* leads to one query_finish(), now or later */
 	void (*cancel)(struct query *query); /* lets go of it; NULL: start() always finishes */
 
+	/* Any thread: what it keeps of that key (NULL: of all) is not to be used again, by any worker. */
+	void (*forget)(const struct table *table, const struct str *key);
+
 	const char *const *counters; /* names of table_stats.counters; NULL ends them */
 	unsigned gauges; /* bits of those that say how it is now, not how often it was */
 };
@@ -62,7 +65,7 @@ struct backend {
 /* Every backend, in the order `mapmux help` shows them; NULL ends it. Defined in backends/list.c. */
 extern const struct backend *const backends[];
 
-/* Every composite, the innermost first; NULL ends it. Defined in backends/list.c. */
+/* Every composite, the innermost first; NULL ends it. Defined in backends/composites.c. */
 extern const struct backend *const composites[];
 enum { MAX_COMPOSITES = 4 };
 
@@ -95,6 +98,7 @@ struct table_conf {
 	 * is the outermost. */
 	struct table_conf *inner; /* of a composite: the one it stands around; else NULL */
 	bool hidden;              /* a composite stands around it */
+	bool wants_ttl; /* a composite around it keeps answers as long as the source says */
 	void *composite_confs[MAX_COMPOSITES]; /* the settings of all, by composites[] */
 };
 
@@ -176,6 +180,9 @@ static inline struct table *table_inner(const struct table *composite)
 {
 	return table_of(composite, composite->conf->inner);
 }
+
+/* Any thread: the table and those it stands around forget what they keep of that key (NULL: of all). */
+void table_forget(const struct table *table, const struct str *key);
 
 /* Its own thread: sets or adds to one of the backend's counters. */
 static inline void table_set_counter(struct table *table, unsigned which, uint64_t n)

@@ -35,8 +35,9 @@ from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "url", "static", "memory", "redis",
-                                                     "chain", "lua", "dns-mx", "userli", "keys", "guard", "reliability"))]
-OF_EVERY_TABLE = ("keys", "guard")      # pages of settings that are not repeated for each type
+                                                     "chain", "lua", "dns-mx", "userli", "keys", "guard", "cache",
+                                                     "reliability"))]
+OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
 ENVIRONMENT = {"MAPMUX_PASSWORD": "secret", "MAPMUX_TOKEN": "secret"}
