@@ -81,6 +81,12 @@ static void pass(struct query *query)
 
 /* ---- what is ---- */
 
+bool cache_refuse(const struct cache *cache, struct query *query)
+{
+	struct table *inner = table_inner(cache->table);
+	return inner->conf->backend->refuse && inner->conf->backend->refuse(inner, query);
+}
+
 static bool is_shared(const struct cache_conf *conf, enum op op)
 {
 	return op == OP_LOOKUP || op == OP_ITERATE || (op == OP_POLICY && conf->policy);
@@ -127,6 +133,9 @@ static void start(struct query *query)
 {
 	struct cache *cache = cache_of(query);
 	bool shared = is_shared(cache->conf, query->ask->op);
+	/* Nothing to find, nobody to join, nobody to ask: an open breaker costs next to nothing. */
+	if (!cache->conf->keeps && cache->nflights == 0 && cache_refuse(cache, query))
+		return;
 	buf_reset(&cache->name);
 	if (shared)
 		question_pack(query->ask, &cache->conf->vary, &cache->name);

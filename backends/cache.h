@@ -56,7 +56,8 @@ struct cache {
 	uint64_t last_id;          /* of a flight */
 	struct buf name;           /* to pack questions in */
 	uint64_t trouble_until_ms; /* the source failed or was slow a moment ago */
-	unsigned nbehind;          /* flights that nobody waits for */
+	unsigned nflights;         /* under way, ... */
+	unsigned nbehind;          /* and among them those that nobody waits for */
 	struct flight_chain flights[FLIGHT_CHAINS];
 };
 
@@ -111,6 +112,8 @@ void flight_wait(struct cache *cache, struct query *query, const struct cache_pl
 void flight_close_all(struct cache *cache);
 
 /* cache.c */
+/* backend.refuse of the table inside. */
+bool cache_refuse(const struct cache *cache, struct query *query);
 void cache_publish(struct cache *cache); /* the store's figures as counters */
 
 static inline uint64_t cache_now(const struct cache *cache)

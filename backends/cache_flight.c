@@ -71,6 +71,7 @@ static void set_behind(struct flight *flight)
 static void flight_free(struct flight *flight)
 {
 	LIST_REMOVE(flight, link);
+	flight->cache->nflights--;
 	if (flight->behind)
 		flight->cache->nbehind--;
 	arena_clear(&flight->mem);
@@ -164,6 +165,7 @@ static struct flight *flight_new(
 		flight->meet.common = cache->store->common;
 	TAILQ_INIT(&flight->waiters);
 	LIST_INSERT_HEAD(chain_of(cache, place->hash), flight, link);
+	cache->nflights++;
 	return flight;
 }
 
@@ -309,6 +311,17 @@ void cache_told(struct cache *cache, uint64_t hash, uint64_t id, const struct me
 
 /* ---- asking ---- */
 
+/* Nobody is asked: the old answer, if there is one, else the refusal. */
+static bool refuse(struct cache *cache, struct waiter *waiter)
+{
+	if (!cache_refuse(cache, waiter->has_stale ? NULL : waiter->query))
+		return false;
+	table_count(cache->table, waiter->has_stale ? CACHE_STALE : CACHE_MISS);
+	if (waiter->has_stale)
+		query_finish(waiter->query, &waiter->stale);
+	return true;
+}
+
 void flight_wait(struct cache *cache, struct query *query, const struct cache_place *place,
 	const struct cache_entry *stale)
 {
@@ -319,6 +332,8 @@ void flight_wait(struct cache *cache, struct query *query, const struct cache_pl
 			answer_unpack(cache_entry_answer(stale), &waiter->stale, query->mem);
 	if (waiter->has_stale)
 		waiter->stale.ttl = 1; /* nobody above shall keep it longer */
+	if (!flight && refuse(cache, waiter))
+		return;
 	if (waiter->has_stale && cache->trouble_until_ms > cache_now(cache)) {
 		table_count(cache->table, CACHE_STALE);
 		query_finish(query, &waiter->stale);

@@ -55,6 +55,10 @@ struct backend {
 	void (*start)(struct query *query);  /* leads to one query_finish(), now or later */
 	void (*cancel)(struct query *query); /* lets go of it; NULL: start() always finishes */
 
+	/* Would start() answer TEMP at once, without asking anybody? If so, that is the end of `query`, which
+	 * a composite around it has been asked; NULL: it only says. A backend without it never would. */
+	bool (*refuse)(struct table *table, struct query *query);
+
 	/* Any thread: what it keeps of that key (NULL: of all) is not to be used again, by any worker. */
 	void (*forget)(const struct table *table, const struct str *key);
 
