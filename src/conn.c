@@ -18,6 +18,7 @@ enum {
 	IN_MAX = 256 * 1024 * 1024, /* bytes: no codec lets a request grow so long */
 	READ_MORE = 16 * 1024,      /* bytes at a time, once a request does not come whole */
 	CROWDED_MS = 5000,          /* a client too many may wait so long before he asks */
+	UNFINISHED_MS = 100 * 1000, /* silence within a request, where the idle may stay for ever */
 	IDLE_GRAIN = 16,            /* idle_timeout is kept to a 16th of itself */
 };
 
@@ -61,13 +62,19 @@ static struct conn_list *list_of(const struct conn *conn)
 	return conn->dialog.crowded ? &conn->group->crowded : &conn->group->conns;
 }
 
+/* How long a client may be silent; without an idle timeout only in the middle of a request. */
+static uint64_t silence_of(const struct conn_group *group)
+{
+	return group->idle_timeout > 0 ? (uint64_t)group->idle_timeout : UNFINISHED_MS;
+}
+
 /* A sign of life. The list is in order to a grain of the timeout: a busy client need not be moved with
  * each request, past neighbours that are in nobody's cache. */
 static void used(struct conn *conn)
 {
 	struct conn_group *group = conn->group;
 	conn->used_ms = worker_turn(group->worker)->now_ms;
-	if (conn->used_ms - conn->listed_ms <= (uint64_t)group->idle_timeout / IDLE_GRAIN ||
+	if (conn->used_ms - conn->listed_ms <= silence_of(group) / IDLE_GRAIN ||
 		conn->dialog.crowded)
 		return;
 	conn->listed_ms = conn->used_ms;
@@ -238,8 +245,8 @@ void conn_new(struct conn_group *group, int fd, bool crowded)
 	touch(conn);
 	if (crowded && TAILQ_FIRST(&group->crowded) == conn)
 		wait_for_idle(group, CROWDED_MS); /* sooner than the others need it, perhaps */
-	else if (group->idle_timeout > 0 && !evtimer_pending(group->idle, NULL))
-		wait_for_idle(group, (uint64_t)group->idle_timeout);
+	else if (!evtimer_pending(group->idle, NULL))
+		wait_for_idle(group, silence_of(group));
 }
 
 /* ---- groups ---- */
@@ -248,6 +255,16 @@ static void wait_for_idle(struct conn_group *group, uint64_t ms)
 {
 	struct timeval in = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000)};
 	evtimer_add(group->idle, &in);
+}
+
+/* He waits for an answer, or nobody minds that he is silent. */
+static bool may_be_silent(const struct conn *conn)
+{
+	const struct dialog *dialog = &conn->dialog;
+	if (!dialog_is_idle(dialog))
+		return true;
+	bool unfinished = conn->in.len > 0 && dialog->out.len == 0;
+	return conn->group->idle_timeout == 0 && !dialog->crowded && !unfinished;
 }
 
 /* Ends those of the list that were last heard of `limit` ms ago or longer; returns in how many ms the
@@ -264,7 +281,7 @@ static uint64_t close_silent(struct conn_group *group, struct conn_list *list, u
 		TAILQ_REMOVE(list, conn, link);
 		TAILQ_INSERT_TAIL(list, conn, link);
 		conn->listed_ms = now;
-		if (!dialog_is_idle(&conn->dialog))
+		if (may_be_silent(conn))
 			continue;
 		if (conn->dialog.out.len > 0) /* nobody takes what was written long ago */
 			conn->dialog.gone = true;
@@ -279,12 +296,11 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn_group *group = arg;
 	struct turn *turn = worker_turn(group->worker);
-	uint64_t limit = (uint64_t)group->idle_timeout, next = 0, soon;
+	uint64_t next, soon;
 	(void)fd;
 	(void)what;
 	turn_enter(turn);
-	if (limit > 0)
-		next = close_silent(group, &group->conns, limit);
+	next = close_silent(group, &group->conns, silence_of(group));
 	soon = close_silent(group, &group->crowded, CROWDED_MS);
 	next = next == 0 || (soon > 0 && soon < next) ? soon : next;
 	if (next > 0)

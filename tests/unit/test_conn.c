@@ -159,6 +159,35 @@ static void test_another_idle_timeout(void **state)
 	stand_close(&stand);
 }
 
+/* Where the idle may stay, the middle of a request is no place to stay in. */
+static void test_unfinished_requests(void **state)
+{
+	struct stand stand;
+	(void)state;
+	stand_open(&stand, 0);
+	int half = stand_connect(&stand), idle = stand_connect(&stand),
+	    deaf = stand_connect(&stand);
+	assert_int_equal(write(half, "3:t", 3), 3);
+	ask_without_reading(&stand, deaf);
+	let_pass(&stand, 90000);
+	assert_int_equal(write(half, " ", 1), 1); /* he goes on: he stays */
+	stand_run(&stand);
+	let_pass(&stand, 90000);
+	assert_int_equal(stand.group.open, 3);
+	let_pass(&stand, 20000);
+	assert_int_equal(stand.group.open, 2);
+	let_pass(&stand, 1000000);
+	assert_int_equal(stand.group.open, 2);
+	assert_int_equal(write(idle, "3:t k,", 6), 6);
+	stand_run(&stand);
+	read_some(idle);
+	read_some(deaf);
+	close(half);
+	close(idle);
+	close(deaf);
+	stand_close(&stand);
+}
+
 /* In the middle of a request that the old limit allowed. */
 static void test_a_smaller_limit(void **state)
 {
@@ -191,6 +220,7 @@ int main(void)
 		cmocka_unit_test(test_late_for_the_drain),
 		cmocka_unit_test(test_idle_reader),
 		cmocka_unit_test(test_another_idle_timeout),
+		cmocka_unit_test(test_unfinished_requests),
 		cmocka_unit_test(test_a_smaller_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
