@@ -32,9 +32,14 @@ struct codec {
 	const struct setting *settings; /* the listener's keys beyond the common ones */
 	size_t conf_size, session_size; /* session: zeroed memory for each connection */
 
+	/* Of a protocol that shows all tables to whoever comes: do these settings make him prove who he is?
+	 * Where they do not, it is served to this machine only. NULL: it may be served to anybody. */
+	bool (*asks_proof)(const void *conf);
+
 	/* Starts at the first byte not yet used and keeps no pointer into `in`; *used <= in.len. It may
 	 * use bytes and write to `out` without a message. A stream cut anywhere means the same. When
-	 * a request is refused or the stream is broken, *why says so in one word for the counters. */
+	 * a request is refused or the stream is broken, *why says so in one word for the counters, a
+	 * literal. NULL, with encode(): a library reads and writes its bytes (web.h). */
 	enum decoded (*decode)(void *session, const void *conf, struct str in, size_t *used,
 		struct message *message, struct buf *out, const char **why);
 
@@ -47,6 +52,9 @@ struct codec {
 
 /* Every codec; NULL ends it. Defined in fronts.c. */
 extern const struct codec *const codecs[];
+
+/* Its place in that list, below MAX_PROTOCOLS. */
+unsigned codec_index(const struct codec *codec);
 
 /* NULL when there is none of that name. */
 const struct codec *codec_find(struct str name);
