@@ -1,4 +1,4 @@
 /* The list of codecs: a new protocol is a file and a line here. */
 #include "fronts.h"
 
-const struct codec *const codecs[] = {&codec_socketmap, &codec_dict, NULL};
+const struct codec *const codecs[] = {&codec_socketmap, &codec_dict, &codec_http, NULL};
