@@ -35,7 +35,7 @@ from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "url", "static", "memory", "redis",
-                                                     "chain", "lua", "dns-mx", "userli", "keys", "guard"))]
+                                                     "chain", "lua", "dns-mx", "userli", "keys", "guard", "http"))]
 OF_EVERY_TABLE = ("keys", "guard")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
@@ -118,7 +118,7 @@ class Page:
         self.text = (ROOT / name).read_text(encoding="utf-8")
         self.blocks = blocks(self.text)
         self.root = tempdir(case)
-        self.ports = {":8080": 0, ":8081": free_port(), ":10001": free_port()}
+        self.ports = {":8080": 0, ":8081": free_port(), ":10001": free_port(), ":10002": free_port()}
         self.urls, self.shown, self.asked = {}, {}, set()
         self.backend = Backend(case, self.serve)
         self.ports[":8080"] = self.backend.port
@@ -434,6 +434,9 @@ class Pages(Case):
     def test_guard(self):
         self.page("docs/guard.md")
 
+    def test_http(self):
+        self.page("docs/http.md")
+
     def test_readme(self):
         self.page("README.md")
 
@@ -484,7 +487,7 @@ class Settings(Case):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
         common = {name: default for page in OF_EVERY_TABLE for name, default in self.rows(page).items()}
         for topic in ("url", "static", "memory", "redis", "chain", "lua", "dns-mx", "userli",
-                      "socketmap", "dict"):
+                      "socketmap", "dict", "http"):
             listed = re.findall(r"(?m)^  ([a-z][\w.]*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)
             rows = {**common, **self.rows(topic)}
@@ -504,7 +507,7 @@ class Settings(Case):
 
     def test_example_shows_every_key(self):
         text = (ROOT / "conf/mapmux.yaml").read_text(encoding="utf-8")
-        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict"):
+        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict", "http"):
             for name in re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]", self.help(topic)):
                 with self.subTest(topic=topic, key=name):
                     self.assertRegex(text, rf"\b{name}:")
