@@ -253,15 +253,27 @@ static void on_child(struct query *child)
 		finish(guarded, &child->answer);
 }
 
-static void refuse(struct query *query, enum guard_counter which, struct str why)
+/* `query` may be of a composite around the table. */
+static void turn_away(
+	struct table *table, struct query *query, enum guard_counter which, struct str why)
 {
-	table_count(query->table, which);
+	table_count(table, which);
 	query_finish(query, &(struct answer){.status = ST_TEMP, .why = why});
 }
 
-static void shun(struct query *query)
+static void shun(struct table *table, struct query *query)
 {
-	refuse(query, GUARD_SHUNNED, STR("failed repeatedly, not asked for a while"));
+	turn_away(table, query, GUARD_SHUNNED, STR("breaker open"));
+}
+
+static bool refuse(struct table *table, struct query *query)
+{
+	const struct guard_state *state = table->state;
+	if (!breaker_refuses(&state->breaker, table->turn->now_ms))
+		return false;
+	if (query)
+		shun(table, query);
+	return true;
 }
 
 static void ask(struct guarded *guarded)
@@ -271,7 +283,7 @@ static void ask(struct guarded *guarded)
 	guarded->pass = breaker_enter(&state->breaker, parent->table->turn->now_ms);
 	if (guarded->pass == BREAKER_REFUSED) {
 		leave(parent->table);
-		shun(parent);
+		shun(parent->table, parent);
 		return;
 	}
 	guarded->child.mem = parent->mem;
@@ -290,13 +302,11 @@ static void on_timer(struct timer *timer)
 
 static void start(struct query *query)
 {
-	const struct guard_state *state = query->table->state;
-	if (breaker_refuses(&state->breaker, query->table->turn->now_ms)) {
-		shun(query);
+	struct table *table = query->table;
+	if (refuse(table, query))
 		return;
-	}
-	if (!enter(query->table)) {
-		refuse(query, GUARD_REFUSED, STR("too many questions in flight"));
+	if (!enter(table)) {
+		turn_away(table, query, GUARD_REFUSED, STR("too many questions in flight"));
 		return;
 	}
 	struct guarded *guarded = arena_alloc(query->mem, sizeof(*guarded));
@@ -340,4 +350,5 @@ const struct backend backend_guard = {
 	.close = close_table,
 	.start = start,
 	.cancel = cancel,
+	.refuse = refuse,
 };

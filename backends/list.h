@@ -8,6 +8,6 @@ extern const struct backend backend_url, backend_static, backend_memory, backend
 	backend_redis, backend_dns_mx, backend_userli, backend_lua;
 
 /* composites */
-extern const struct backend backend_guard, backend_keys;
+extern const struct backend backend_guard, backend_cache, backend_keys;
 
 #endif

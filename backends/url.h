@@ -58,6 +58,12 @@ struct url_state {
 	struct buf url;                         /* to fill templates in */
 };
 
+/* What the service says of keeping its reply: answer.ttl and answer.no_store. */
+struct url_fresh {
+	unsigned ttl;
+	bool no_store;
+};
+
 /* One request of a query, and its way through the upstreams. */
 struct url_ask {
 	struct http_fetch fetch;
@@ -116,6 +122,10 @@ struct json_rules url_rules(const struct query *query);
 void url_finish(const struct url_ask *ask, enum status status, struct str value, const char *why);
 void url_refuse(const struct url_ask *ask);
 void url_refuse_query(const struct url_ask *ask);
+
+/* url_fresh.c: how long the reply may be kept, where a cache asks; and what rests on two of them. */
+struct url_fresh url_fresh_of(const struct url_ask *ask);
+struct url_fresh url_fresh_both(struct url_fresh a, struct url_fresh b);
 
 /* url_iterate.c, url_change.c */
 void url_start_iterate(struct query *query);

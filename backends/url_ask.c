@@ -102,6 +102,7 @@ void url_ask_init(struct url_ask *ask, struct query *query, void (*answered)(str
 	ask->fetch.mem = query->mem;
 	ask->fetch.done = on_fetched;
 	ask->fetch.method = "GET";
+	ask->fetch.want_head = query->table->conf->wants_ttl;
 	ask->query = query;
 	ask->answered = answered;
 	ask->key = query->ask->key;
@@ -223,17 +224,18 @@ static bool is_broken(const struct url_ask *ask)
 
 void url_finish(const struct url_ask *ask, enum status status, struct str value, const char *why)
 {
-	struct query *query = ask->query;
-	if (status == ST_OK)
-		query_ok(query, value);
-	else if (status == ST_NOTFOUND)
-		query_notfound(query);
-	else
-		query_finish(query, &(struct answer){
-					    .status = status,
-					    .why = str_of(why),
-					    .broken = status == ST_TEMP && is_broken(ask),
-				    });
+	struct url_fresh fresh = url_fresh_of(ask);
+	struct answer answer = {.status = status, .ttl = fresh.ttl, .no_store = fresh.no_store};
+	if (status == ST_OK) {
+		struct pair *row = arena_alloc(ask->fetch.mem, sizeof(*row));
+		row->value = value;
+		answer.nrows = 1;
+		answer.rows = row;
+	} else if (status != ST_NOTFOUND) {
+		answer.why = str_of(why);
+		answer.broken = status == ST_TEMP && is_broken(ask);
+	}
+	query_finish(ask->query, &answer);
 }
 
 /* A key that does not go out: a reader is told that there is no such key, a writer that it is wrong.

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 
 struct iteration {
-	struct url_ask list; /* for the names; first, so that query->work points to it */
+	struct url_ask list;    /* for the names; first, so that query->work points to it */
+	struct url_fresh fresh; /* of all replies together */
 	struct pair *rows;
 	bool *found;
 	size_t nrows, next, nfound, bytes;
@@ -22,20 +23,24 @@ static int by_value(const void *a, const void *b)
 	return str_cmp(((const struct pair *)a)->value, ((const struct pair *)b)->value);
 }
 
-static void finish_rows(struct query *query, struct pair *rows, size_t n)
+static void finish_rows(struct iteration *iteration, struct pair *rows, size_t n)
 {
+	struct query *query = iteration->list.query;
 	const struct question *question = query->ask;
+	const struct url_fresh *fresh = &iteration->fresh;
 	if (n > 1 && (question->flags & ITER_SORT_KEY))
 		qsort(rows, n, sizeof(*rows), by_name);
 	else if (n > 1 && (question->flags & ITER_SORT_VALUE))
 		qsort(rows, n, sizeof(*rows), by_value);
 	if (question->max_rows > 0 && n > question->max_rows)
 		n = (size_t)question->max_rows;
-	if (n == 0) {
-		query_notfound(query);
-		return;
-	}
-	query_finish(query, &(struct answer){.status = ST_OK, .nrows = n, .rows = rows});
+	query_finish(query, &(struct answer){
+				    .status = n > 0 ? ST_OK : ST_NOTFOUND,
+				    .nrows = n,
+				    .rows = n > 0 ? rows : NULL,
+				    .ttl = fresh->ttl,
+				    .no_store = fresh->no_store,
+			    });
 }
 
 static void finish_iteration(struct iteration *iteration)
@@ -44,7 +49,7 @@ static void finish_iteration(struct iteration *iteration)
 	for (size_t i = 0; i < iteration->next; i++)
 		if (iteration->found[i])
 			iteration->rows[n++] = iteration->rows[i];
-	finish_rows(iteration->list.query, iteration->rows, n);
+	finish_rows(iteration, iteration->rows, n);
 }
 
 /* How many rows are needed at all; by value, all have to be seen first. */
@@ -85,6 +90,7 @@ static void on_row(struct url_ask *ask)
 	iteration->running--;
 	enum status status = url_read_value(ask, &value, &why);
 	iteration->bytes += ask->fetch.body.len;
+	iteration->fresh = url_fresh_both(iteration->fresh, url_fresh_of(ask));
 	if (iteration->bytes > MAX_ROWS) {
 		status = ST_TEMP;
 		why = "the values of the iteration are too large together";
@@ -143,8 +149,9 @@ static void on_list(struct url_ask *ask)
 	const char *why;
 	bool only_names;
 	enum status status = url_judge(ask, &why);
+	iteration->fresh = url_fresh_of(ask);
 	if (status == ST_NOTFOUND) {
-		finish_rows(query, NULL, 0);
+		finish_rows(iteration, NULL, 0);
 		return;
 	}
 	if (status == ST_OK && !json_rows(ask->fetch.body, &rules, query->mem, &iteration->rows,
@@ -160,19 +167,20 @@ static void on_list(struct url_ask *ask)
 	if (only_names && !(query->ask->flags & ITER_NO_VALUE))
 		start_rows(iteration);
 	else
-		finish_rows(query, iteration->rows, iteration->nrows);
+		finish_rows(iteration, iteration->rows, iteration->nrows);
 }
 
 /* An iteration over one key itself. */
 static void on_exact(struct url_ask *ask)
 {
-	struct query *query = ask->query;
-	struct pair *row = arena_alloc(query->mem, sizeof(*row));
+	struct iteration *iteration = (struct iteration *)(void *)ask;
+	struct pair *row = arena_alloc(ask->query->mem, sizeof(*row));
 	const char *why;
 	enum status status = url_read_value(ask, &row->value, &why);
 	row->name = ask->key;
+	iteration->fresh = url_fresh_of(ask);
 	if (status == ST_OK || status == ST_NOTFOUND)
-		finish_rows(query, row, status == ST_OK);
+		finish_rows(iteration, row, status == ST_OK);
 	else
 		url_finish(ask, status, STR(""), why);
 }

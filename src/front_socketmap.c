@@ -43,17 +43,26 @@ static void add_reply(struct buf *out, struct str word, struct str text)
 	out->len = (size_t)(at - out->ptr);
 }
 
+static bool is_clean(struct str text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if ((unsigned char)text.ptr[i] < ' ')
+			return false;
+	return true;
+}
+
 /* Reasons are for Postfix's log: one line, not too long. */
 static void add_failure(struct buf *out, struct str word, struct str why)
 {
 	char line[MAX_REASON];
-	size_t n = why.len < sizeof(line) ? why.len : sizeof(line);
-	for (size_t i = 0; i < n; i++) {
-		line[i] = why.ptr[i];
-		if ((unsigned char)line[i] < ' ')
-			line[i] = ' ';
+	struct str text = {why.ptr, why.len < sizeof(line) ? why.len : sizeof(line)};
+	if (is_clean(text)) {
+		add_reply(out, word, text);
+		return;
 	}
-	add_reply(out, word, (struct str){line, n});
+	for (size_t i = 0; i < text.len; i++)
+		line[i] = (unsigned char)why.ptr[i] < ' ' ? ' ' : why.ptr[i];
+	add_reply(out, word, (struct str){line, text.len});
 }
 
 /* The header of a netstring: DECODE_MESSAGE when it is whole and within the limit. */

@@ -25,6 +25,7 @@ static void set_deadline(struct query *query)
 static void run(struct query *query)
 {
 	query->phase = Q_RUNNING;
+	query->began_us = turn_now_us(query->table->turn);
 	TAILQ_INSERT_TAIL(&query->table->running, query, link);
 	query->table->turn->running++;
 	query->table->inflight++;
@@ -47,7 +48,7 @@ bool query_begin(struct query *query, struct table *table, const struct question
 	query->done = done;
 	query->work = NULL;
 	query->phase = Q_STARTING;
-	query->began_us = table->conf->backend->cancel ? turn_now_us(table->turn) : 0;
+	query->began_us = 0;
 	set_deadline(query);
 	if (is_offered(table, ask))
 		table->conf->backend->start(query);
@@ -148,9 +149,7 @@ static void take_note(struct query *query, bool at_once)
 	} else {
 		table->failures = 0;
 	}
-	if (at_once)
-		query->began_us = 0;
-	else
+	if (!at_once)
 		histogram_add(&table->took, turn_now_us(table->turn) - query->began_us);
 }
 
@@ -160,7 +159,8 @@ void query_finish(struct query *query, const struct answer *answer)
 	assert(at_once || query->phase == Q_RUNNING);
 	query->answer = *answer;
 	if (means_not_found(query, answer))
-		query->answer = (struct answer){.status = ST_NOTFOUND, .ttl = answer->ttl};
+		query->answer = (struct answer){
+			.status = ST_NOTFOUND, .ttl = answer->ttl, .no_store = answer->no_store};
 	count(&query->table->stats.results[query->answer.status]);
 	take_note(query, at_once);
 	query->phase = Q_FINISHED;

@@ -14,10 +14,11 @@ void question_copy(struct question *to, const struct question *from, struct aren
 	*to = *from;
 	to->key = arena_str(mem, from->key);
 	to->user = arena_str(mem, from->user);
-	to->attrs = pairs_copy(from->attrs, from->nattrs, mem);
-	struct change *changes = NULL;
-	if (from->nchanges > 0)
-		changes = arena_alloc(mem, from->nchanges * sizeof(*changes));
+	if (from->nattrs > 0)
+		to->attrs = pairs_copy(from->attrs, from->nattrs, mem);
+	if (from->nchanges == 0)
+		return;
+	struct change *changes = arena_alloc(mem, from->nchanges * sizeof(*changes));
 	for (size_t i = 0; i < from->nchanges; i++) {
 		changes[i] = from->changes[i];
 		changes[i].key = arena_str(mem, from->changes[i].key);

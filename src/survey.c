@@ -148,13 +148,17 @@ bool survey_breaker_open(const struct survey *survey, const struct table_conf *t
 	return false;
 }
 
+static bool has_failed(const struct survey *survey, const struct table_conf *table)
+{
+	for (; table; table = table->inner)
+		if (survey->tables[table->index].failures > 0)
+			return true;
+	return false;
+}
+
 /* A breaker that is open and that nobody has met for a while says nothing of now. */
 bool survey_fails(const struct survey *survey, const struct table_conf *table)
 {
-	for (const struct table_conf *layer = table; layer; layer = layer->inner) {
-		const struct table_sum *sum = &survey->tables[layer->index];
-		if (is_open(sum) && sum->failures > 0)
-			return true;
-	}
-	return survey->tables[table->index].failures >= FAILING_AFTER;
+	return survey->tables[table->index].failures >= FAILING_AFTER ||
+	       (survey_breaker_open(survey, table) && has_failed(survey, table));
 }

@@ -56,6 +56,10 @@ struct backend {
 	void (*start)(struct query *query);  /* leads to one query_finish(), now or later */
 	void (*cancel)(struct query *query); /* lets go of it; NULL: start() always finishes */
 
+	/* Would start() answer TEMP at once, without asking anybody? If so, that is the end of `query`, which
+	 * a composite around it has been asked; NULL: it only says. A backend without it never would. */
+	bool (*refuse)(struct table *table, struct query *query);
+
 	/* Any thread: what it keeps of that key (NULL: of all) is not to be used again, by any worker. */
 	void (*forget)(const struct table *table, const struct str *key);
 
@@ -67,7 +71,7 @@ struct backend {
 /* Every backend, in the order `mapmux help` shows them; NULL ends it. Defined in backends/list.c. */
 extern const struct backend *const backends[];
 
-/* Every composite, the innermost first; NULL ends it. Defined in backends/list.c. */
+/* Every composite, the innermost first; NULL ends it. Defined in backends/composites.c. */
 extern const struct backend *const composites[];
 enum { MAX_COMPOSITES = 4 };
 
@@ -100,6 +104,7 @@ struct table_conf {
 	 * is the outermost. */
 	struct table_conf *inner; /* of a composite: the one it stands around; else NULL */
 	bool hidden;              /* a composite stands around it */
+	bool wants_ttl; /* a composite around it keeps answers as long as the source says */
 	void *composite_confs[MAX_COMPOSITES]; /* the settings of all, by composites[] */
 };
 

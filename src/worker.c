@@ -271,6 +271,7 @@ void worker_free(struct worker *worker)
 		next = LIST_NEXT(generation, link);
 		generation_close(generation);
 	}
+	worker_read_mail(worker); /* of workers that were freed before */
 	if (worker->http)
 		http_free(worker->http);
 	if (worker->resolver)

@@ -25,6 +25,8 @@
 #define MAX_EVENTS 1024
 #define DRAIN_NS (5 * NS_PER_S)
 #define MAX_CONNS 1000000
+/* --zipf: so many draws, then the same again; more than one run asks. */
+#define DRAWS (1 << 21)
 
 /*
  * Latencies in nanoseconds: exact below 64, above it 64 buckets for each power of two, that is
@@ -84,7 +86,7 @@ static struct {
 	unsigned depth;
 	uint64_t run_ns, warmup_ns, settle_ns, hold_ns;
 	double rate; /* 0: closed loop */
-	bool churn, sync, json, idle;
+	bool churn, sync, json, idle, zipf;
 } opt = {
 	.table = "t",
 	.connections = 1,
@@ -108,6 +110,7 @@ static int epfd;
 static struct conn *conns;
 static struct request *requests;
 static size_t next_request;
+static uint32_t *draws; /* --zipf: requests in the order they are sent; NULL: one after the other */
 static const char *hello; /* dict: the H line */
 static size_t hello_len;
 static char inbuf[MAX_ANSWER + READ_SIZE];
@@ -201,6 +204,45 @@ static void build_requests(void)
 			MAX_IN_FLIGHT_BYTES);
 }
 
+/*
+ * Key number n is asked for 1/n times as often as the first (Zipf's law with exponent 1). Each run has
+ * draws of its own: a cache must not have seen them in the run before.
+ */
+static void draw_requests(void)
+{
+	double *sums = alloc_zeroed(opt.keys, sizeof(*sums));
+	double sum = 0;
+
+	for (size_t i = 0; i < opt.keys; i++)
+		sums[i] = sum += 1 / (double)(i + 1);
+	draws = alloc_zeroed(DRAWS, sizeof(*draws));
+	srand48((long)now_ns());
+	for (size_t i = 0; i < DRAWS; i++) {
+		double at = drand48() * sum;
+		size_t low = 0, high = opt.keys - 1;
+
+		while (low < high) {
+			size_t middle = (low + high) / 2;
+
+			if (sums[middle] > at)
+				high = middle;
+			else
+				low = middle + 1;
+		}
+		draws[i] = (uint32_t)low;
+	}
+	free(sums);
+}
+
+static const struct request *take_request(void)
+{
+	size_t n = next_request++;
+
+	if (next_request == (draws ? DRAWS : opt.keys))
+		next_request = 0;
+	return &requests[draws ? draws[n] : n];
+}
+
 static void drop_conn(struct conn *c)
 {
 	unsigned open = c->queued + c->named_len;
@@ -225,11 +267,9 @@ static void send_requests(struct conn *c, unsigned count, size_t extra, uint64_t
 	size_t len = extra;
 
 	for (unsigned i = 0; i < count; i++) {
-		const struct request *r = &requests[next_request];
+		const struct request *r = take_request();
 		unsigned slot = c->head + c->queued;
 
-		if (++next_request == opt.keys)
-			next_request = 0;
 		if (count == 1 && !extra)
 			from = r->data;
 		else
@@ -774,6 +814,7 @@ static const char usage[] =
 	"  --seconds S       time to measure (2)\n"
 	"  --warmup S        time before it, not measured (0.1)\n"
 	"  --keys N          ask for k0 to k(N-1) in turn (1000)\n"
+	"  --zipf            ask for kN 1/(N+1) times as often as for k0, at random\n"
 	"  --key K           ask for K only\n"
 	"  --prefix P        put before each key (socketmap: nothing, dict: shared/)\n"
 	"  --churn           connect, one lookup, close; N at a time\n"
@@ -827,6 +868,7 @@ static bool parse_options(int argc, char **argv)
 		O_WARMUP,
 		O_KEYS,
 		O_KEY,
+		O_ZIPF,
 		O_PREFIX,
 		O_CHURN,
 		O_RATE,
@@ -845,6 +887,7 @@ static bool parse_options(int argc, char **argv)
 		{"warmup", required_argument, NULL, O_WARMUP},
 		{"keys", required_argument, NULL, O_KEYS},
 		{"key", required_argument, NULL, O_KEY},
+		{"zipf", no_argument, NULL, O_ZIPF},
 		{"prefix", required_argument, NULL, O_PREFIX},
 		{"churn", no_argument, NULL, O_CHURN},
 		{"rate", required_argument, NULL, O_RATE},
@@ -882,6 +925,9 @@ static bool parse_options(int argc, char **argv)
 			break;
 		case O_KEY:
 			opt.key = optarg;
+			break;
+		case O_ZIPF:
+			opt.zipf = true;
 			break;
 		case O_PREFIX:
 			opt.prefix = optarg;
@@ -942,6 +988,8 @@ int main(int argc, char **argv)
 	ask = parse_options(argc, argv);
 	if (ask)
 		build_requests();
+	if (opt.zipf)
+		draw_requests();
 	raise_fd_limit(opt.connections + 16);
 	epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (epfd < 0)

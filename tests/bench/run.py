@@ -27,8 +27,10 @@ import time
 KEYS = 1000
 TABLE = "t"
 WEB_TABLES = 200
-GROUPS = ("static", "url", "redis", "lua", "dns", "churn", "web", "memory")
+GROUPS = ("static", "url", "redis", "lua", "dns", "cache", "breaker", "churn", "web", "memory")
 IDLE_CONNECTIONS = 10000
+MANY_KEYS = 1000000
+VALUE_BYTES = 64 # of an entry of which there are many
 
 # What one lookup may cost through a url table, and what the floor and the bare libcurl loop cost
 # on the machine on which that limit was set: it scales with them.
@@ -216,6 +218,40 @@ class Scraper:
 		self.thread.join()
 
 
+class SlowBackend:
+	"""An HTTP service that takes its time, and counts."""
+
+	ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n\"value\""
+
+	def __init__(self, seconds):
+		self.seconds, self.requests = seconds, 0
+		self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+		self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
+		threading.Thread(target=self.accept, daemon=True).start()
+
+	def accept(self):
+		while True:
+			try:
+				connection = self.listener.accept()[0]
+			except OSError:
+				return
+			threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+	def serve(self, connection):
+		with connection:
+			while connection.recv(65536):
+				self.requests += 1
+				time.sleep(self.seconds)
+				try:
+					connection.sendall(self.ANSWER)
+				except OSError:
+					return
+
+	def stop(self):
+		self.listener.shutdown(socket.SHUT_RDWR)
+		self.listener.close()
+
+
 class Bench:
 	def __init__(self, args):
 		self.args = args
@@ -253,11 +289,11 @@ class Bench:
 		process.wait_ready(address)
 		return process, address
 
-	def start_mapmux(self, protocol, table_type, param, *options):
+	def start_mapmux(self, protocol, table_type, param, *options, threads=1):
 		if not os.access(self.args.mapmux, os.X_OK):
 			raise NotRun("%s is not built" % self.args.mapmux)
 		address = self.socket_address("mapmux")
-		process = Process(self, "mapmux", [self.args.mapmux, "serve", "--threads", "1",
+		process = Process(self, "mapmux", [self.args.mapmux, "serve", "--threads", str(threads),
 			"--listen", "%s:%s" % (protocol, address),
 			"--name", TABLE, "--type", table_type, "--param", param,
 			*(word for option in options for word in ("--option", option))])
@@ -507,10 +543,11 @@ http {
 	server {
 		listen 127.0.0.1:%(port)d backlog=1024;
 		location /lookup/ { default_type application/json; return 200 '"value"'; }
+		location /wide/ { default_type application/json; return 200 '"%(wide)s"'; }
 		location = /status { stub_status; }
 	}
 }
-""" % {"dir": self.dir, "port": port})
+""" % {"dir": self.dir, "port": port, "wide": "v" * VALUE_BYTES})
 		process = Process(self, "nginx",
 			[binary, "-p", self.dir, "-c", conf, "-e", "stderr"])
 		process.wait_ready("127.0.0.1:%d" % port)
@@ -751,6 +788,129 @@ zone:
 		finally:
 			for process in (ours[0], base[0], knot):
 				process.stop()
+
+	# --- cache and breaker ---
+
+	def run_cache(self):
+		nginx, port = self.start_nginx()
+		status = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+		url = "http://127.0.0.1:%d/lookup/{}" % port
+		try:
+			self.attempt("cache, Zipf", self.run_cache_zipf, url)
+			self.attempt("cache, memory", self.run_cache_memory, port, status)
+			self.attempt("cache, hits", self.run_cache_hits, url, status)
+		finally:
+			status.close()
+			nginx.stop()
+		self.attempt("cache, one key", self.run_cache_flight)
+
+	def run_cache_hits(self, url, status):
+		base = self.start_static("socketmap")
+		ours = self.start_mapmux("socketmap", "url", url, "cache.ttl=1h")
+		rows = []
+		try:
+			warm = self.load(ours[0], "socketmap", ours[1], "--connections", "10")
+			if warm["answers"] < KEYS:
+				raise NotRun("only %d answers, so not all keys are known" % warm["answers"])
+			before = self.nginx_counters(status)[1]
+			for n in (10, 100):
+				rounds = self.compare("socketmap", base, ours, ("--connections", str(n)))
+				rows.append(self.compare_row("%d connections" % n, rounds))
+				self.judge_ratio("cache hits, %d connections: rate to the static table's" % n,
+					[o["rate"] / b["rate"] for b, o in rounds], 0.90)
+			# The second look at the counter is a request itself.
+			if self.nginx_counters(status)[1] - before > 1:
+				raise NotRun("nginx was asked: these were not all hits")
+		finally:
+			ours[0].stop()
+			base[0].stop()
+		print_table("Cache hits of a url table, one worker", self.compare_head("static", "hits"), rows)
+
+	def run_cache_zipf(self, url):
+		"""What is asked for, and how often, as mail does: few keys often, many seldom."""
+		floor = self.start_floor("socketmap")
+		ours = self.start_mapmux("socketmap", "url", url, "cache.ttl=60s",
+			"cache.max_bytes=512m")
+		options = ("--connections", "100", "--keys", str(MANY_KEYS), "--zipf")
+		warm_up = 5 if self.args.quick else 60 # as long as answers are kept
+		try:
+			self.load(ours[0], "socketmap", ours[1], *options, seconds=warm_up)
+			rounds = self.compare("socketmap", floor, ours, options)
+		finally:
+			ours[0].stop()
+			floor[0].stop()
+		print_table("url table with cache.ttl 60s, a million keys by Zipf's law, "
+			"one worker, after %d s" % warm_up, self.compare_head("floor", "mapmux"),
+			[self.compare_row("100 connections", rounds)])
+		self.judge_ratio("cache, Zipf, 100 connections: rate to the floor's",
+			[o["rate"] / b["rate"] for b, o in rounds], 0.60)
+
+	def run_cache_memory(self, port, status):
+		keys = MANY_KEYS // 10 if self.args.quick else MANY_KEYS
+		server, address = self.start_mapmux("socketmap", "url",
+			"http://127.0.0.1:%d/wide/{}" % port, "cache.ttl=1h", "cache.max_bytes=1g")
+		try:
+			self.load(server, "socketmap", address, "--connections", "100", "--key", "first",
+				seconds=0.3)
+			before = server.rss_bytes()
+			asked = self.nginx_counters(status)[1]
+			# Each load begins with the first key: what is known takes it little time.
+			for _ in range(20):
+				self.load(server, "socketmap", address, "--connections", "100", "--keys",
+					str(keys), seconds=10)
+				if self.nginx_counters(status)[1] - asked >= keys:
+					break
+			else:
+				raise NotRun("not all keys were asked for in 200 s")
+			each = (server.rss_bytes() - before) / keys - VALUE_BYTES
+		finally:
+			server.stop()
+		print_table("Memory of a cache", ("", "entries", "bytes each, beyond the value"),
+			[("url table, values of %d bytes" % VALUE_BYTES, keys, "%.0f" % each)])
+		self.judge(each <= 200, "cache: RSS of an entry of %d bytes, beyond the value: "
+			"%.0f bytes, at most 200" % (VALUE_BYTES, each))
+
+	def run_cache_flight(self):
+		"""All ask at once for a key that nobody knows yet."""
+		backend = SlowBackend(1.0)
+		server, address = self.start_mapmux("socketmap", "url", backend.url + "/{}",
+			"cache.ttl=1h", threads=2)
+		try:
+			result = self.load(server, "socketmap", address, "--connections", "1000", "--key",
+				"k", "--warmup", "0", "--settle", "0.5", seconds=1.5)
+		finally:
+			server.stop()
+			backend.stop()
+		if result["answers"] < 1000:
+			raise NotRun("only %d answers" % result["answers"])
+		print_table("1,000 connections ask for one key, which takes 1 s",
+			("", "backend requests", "slowest answer ms"),
+			[("url table with cache, two workers", backend.requests, "%.0f" % (result["max_us"] / 1e3))])
+		self.judge(backend.requests == 1,
+			"cache, one key: backend requests of 1,000 questions: %d, 1" % backend.requests)
+		self.judge(1e6 <= result["max_us"] <= 1.2e6, "cache, one key: slowest answer: %.2f s, "
+			"at most 1.2" % (result["max_us"] / 1e6))
+
+	def run_breaker(self):
+		base = self.start_static("socketmap")
+		ours = self.start_mapmux("socketmap", "url", "http://127.0.0.1:%d/{}" % free_port(),
+			"breaker.failures=1", "breaker.cooldown=1h", "retries=0")
+		options, rounds = ("--connections", "10"), []
+		try:
+			# The first question opens it.
+			self.load(ours[0], "socketmap", ours[1], "--expect", "temp", seconds=0.3)
+			for _ in range(self.rounds):
+				rounds.append((self.load(base[0], "socketmap", base[1], *options),
+					self.load(ours[0], "socketmap", ours[1], *options,
+						"--expect", "temp")))
+		finally:
+			ours[0].stop()
+			base[0].stop()
+		print_table("url table whose breaker is open, one worker",
+			self.compare_head("static", "breaker"),
+			[self.compare_row("10 connections", rounds)])
+		self.judge_ratio("open breaker, 10 connections: CPU to the static table's",
+			[o["server_cpu"] / b["server_cpu"] for b, o in rounds], 1.0, least=False)
 
 	def run_churn(self):
 		def judge(name, rounds):

@@ -35,8 +35,9 @@ from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "url", "static", "memory", "redis",
-                                                     "chain", "lua", "dns-mx", "userli", "keys", "guard", "http"))]
-OF_EVERY_TABLE = ("keys", "guard")      # pages of settings that are not repeated for each type
+                                                     "chain", "lua", "dns-mx", "userli", "keys", "guard", "cache",
+                                                     "reliability", "http"))]
+OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
 ENVIRONMENT = {"MAPMUX_PASSWORD": "secret", "MAPMUX_TOKEN": "secret"}
@@ -427,6 +428,19 @@ class Pages(Case):
 
     def test_chain(self):
         self.page("docs/chain.md")
+
+    def test_reliability(self):
+        self.page("docs/reliability.md")
+
+    def test_tests_that_are_named(self):
+        """What docs/reliability.md promises is shown by tests that exist."""
+        text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+        named = re.findall(r"`(e2e|faults)_(\w+)`(?: `(\w+)\.(test_\w+)`)?", text)
+        self.assertGreater(len(named), 30)
+        for part, file, case, test in named:
+            source = (ROOT / f"tests/{part}/test_{file}.py").read_text(encoding="utf-8")
+            with self.subTest(file=file, test=test):
+                self.assertTrue(not test or re.search(rf"(?s)\nclass {case}\((?:(?!\nclass ).)*\n    def {test}\(", source))
 
     def test_keys(self):
         self.page("docs/keys.md")

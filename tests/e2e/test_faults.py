@@ -9,6 +9,7 @@ import threading
 import unittest
 
 from harness import Backend, Case, Mapmux, Reply, Socketmap, free_port, serve, tempdir, url, wait_until
+from harness.backend import RawBackend
 from harness.base import answers
 from harness.mapmux import binary, place
 from harness.wire import netstring
@@ -75,37 +76,6 @@ def fill(descriptor):
                 os.write(descriptor, b"x" * 512)
     except BlockingIOError:
         pass
-
-
-class RawBackend:
-    """An HTTP service at the level of bytes: say(number of the connection, socket, its request) for
-    each request, false when the connection is over."""
-
-    def __init__(self, case, say):
-        self.say, self.connections = say, 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        case.addCleanup(self.listener.close)
-        case.addCleanup(self.listener.shutdown, socket.SHUT_RDWR)
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/{{}}"
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self.serve, args=(self.connections, sock), daemon=True).start()
-
-    def serve(self, number, sock):
-        with sock:
-            try:
-                request = sock.recv(65536)
-                while request and self.say(number, sock, request):
-                    request = sock.recv(65536)
-            except OSError:
-                pass
 
 
 FOUND = b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"v"'

@@ -573,6 +573,49 @@ class Figures(Served):
         self.assertNotIn(b"attacker", page)
         self.assertLessEqual(len(client.metrics().samples) - len(before), 4)
 
+    def test_a_cache(self):
+        """Its events are counted, over a reload too; a purge makes the next question go to the backend."""
+        backend = Backend(self, lambda request: Reply(json.dumps(request.plain_path)))
+        tables = [one(backend.url, cache={"ttl": "1h"})]
+        self.start(tables, threads=1)
+        client = self.client()
+        for key in ("a", "b", "a", "a"):
+            client.lookup("web", key)
+
+        def events():
+            return {event: client.metrics().get("mapmux_cache_total", table="web", event=event)
+                    for event in ("hit", "miss", "entries")}
+        self.assertEqual(events(), {"hit": 2, "miss": 2, "entries": None})
+        self.assertEqual(client.metrics().get("mapmux_backend_requests_total", table="web", result="ok"), 2)
+        self.assertEqual(client.metrics().get("mapmux_requests_total", protocol="http", table="web", result="ok"), 4)
+        self.write([*TABLES, *tables])
+        self.mux.kill(signal.SIGHUP)
+        wait_until(lambda: "reloaded: " in self.mux.log(), "it is reloaded")
+        self.assertEqual(events(), {"hit": 2, "miss": 2, "entries": None})
+        layers = {table["name"]: table["layers"] for table in client.get("/v1/stats").json()["tables"]}
+        counters = {layer["type"]: layer["counters"] for layer in layers["web"]}
+        self.assertEqual(counters["cache"]["entries"], 2)
+        for method, target, status in (("POST", "?table=web&key=a", 200), ("POST", "", 400), ("POST", "?key=a", 400),
+                                       ("POST", "?table=nobody", 404), ("POST", "?table=web&key=%00", 400)):
+            self.assertEqual(client.ask(method, "/v1/cache/purge" + target).status, status, target)
+        client.lookup("web", "a")
+        client.lookup("web", "b")
+        self.assertEqual(len(backend.seen(plain_path="/a")), 2)
+        self.assertEqual(len(backend.seen(plain_path="/b")), 1)
+        self.assertEqual(client.ask("POST", "/v1/cache/purge?table=web").json(), {"status": "ok"})
+        client.lookup("web", "b")
+        self.assertEqual(len(backend.seen(plain_path="/b")), 2)
+
+    def test_a_breaker_behind_a_cache(self):
+        """It refuses before the guard is asked, and is still known to be open."""
+        backend = Backend(self, lambda _: Reply(status=503))
+        self.start([one(backend.url, cache={"ttl": "1h"}, breaker={"failures": 2, "cooldown": "1h"})], threads=1)
+        client = self.client()
+        for _ in range(4):
+            self.assertEqual(client.lookup("web", "k").status, 503)
+        self.assertEqual(client.get("/ready").json(), {"status": "failing", "tables": ["web"]})
+        self.assertEqual(client.metrics().get("mapmux_breaker_open", table="web"), 1)
+
     def test_stats(self):
         backend = Backend(self, lambda _: '"v"')
         self.start([one(backend.url, retries=1)])
@@ -584,8 +627,8 @@ class Figures(Served):
                          len(tables["web"]["protocols"]["socketmap"]["buckets"]))
         self.assertEqual(tables["web"]["protocols"]["socketmap"]["results"],
                          {"ok": 2, "notfound": 0, "temp": 0, "perm": 0, "uncertain": 0})
-        self.assertEqual([layer["type"] for layer in tables["web"]["layers"]], ["guard", "url"])
-        self.assertIn("retries", tables["web"]["layers"][0]["counters"])
+        self.assertEqual([layer["type"] for layer in tables["web"]["layers"]], ["cache", "guard", "url"])
+        self.assertIn("retries", tables["web"]["layers"][1]["counters"])
         self.assertEqual({item["protocol"] for item in stats["listeners"]}, {"socketmap", "dict", "http"})
 
     def test_readiness(self):

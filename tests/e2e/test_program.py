@@ -509,13 +509,13 @@ class Sockets(Case):
         os.chmod(where, 0o777)
         mux = Mapmux(self, "--listen", f"socketmap:unix:{where}/s", "--user", "nobody", "--group", "nogroup",
                      *STATIC)
+        with Socketmap(where + "/s") as client:     # who answers has dropped them
+            self.assertEqual(client.ask("t", "key"), ("OK", "value"))
         with open(f"/proc/{mux.pid}/status", encoding="ascii") as file:
             status = file.read()
         uid, gid = pwd.getpwnam("nobody").pw_uid, grp.getgrnam("nogroup").gr_gid
         self.assertRegex(status, rf"(?m)^Uid:\t{uid}\t{uid}\t{uid}\t{uid}$")
         self.assertRegex(status, rf"(?m)^Gid:\t{gid}\t{gid}\t{gid}\t{gid}$")
-        with Socketmap(where + "/s") as client:
-            self.assertEqual(client.ask("t", "key"), ("OK", "value"))
 
 
 class Signals(Case):

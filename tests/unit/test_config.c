@@ -294,6 +294,33 @@ static void orders_tables(void **state)
 	config_free(&config);
 }
 
+/* What clients and other tables see under that name. */
+static const struct table_conf *outermost(const char *name)
+{
+	const struct table_conf *found = table(name);
+	while (found->hidden)
+		found++;
+	return found;
+}
+
+/* The options of every table put composites around it, under its name; side_effects keeps them away. */
+static void stacks_composites(void **state)
+{
+	(void)state;
+	assert_true(load_yaml(TABLES "- {name: plain, type: memory}\n"
+				     "- {name: kept, type: memory, cache: {ttl: 1s}}\n"
+				     "- {name: slow, type: url, param: \"http://a/{}\"}\n"
+				     "- {name: each, type: url, param: \"http://a/{}\", "
+				     "side_effects: yes, cache: {ttl: 1s}}\n"));
+	assert_null(outermost("plain")->inner);
+	assert_string_equal(outermost("kept")->backend->name, "cache");
+	assert_string_equal(outermost("kept")->inner->backend->name, "memory");
+	assert_true(outermost("kept")->inner->hidden);
+	assert_string_equal(outermost("slow")->backend->name, "cache");
+	assert_string_equal(outermost("each")->backend->name, "url");
+	config_free(&config);
+}
+
 static void replaces_variables(void **state)
 {
 	static const char *const cases[][2] = {
@@ -386,8 +413,17 @@ static void refuses_yaml(void **state)
 		{"listeners:\n- {protocol: dict, address: x, max_lin: 5}\n",
 			"x.yaml:2: max_lin: unknown key; did you mean max_line? allowed: protocol, "
 			"address, table,"},
-		{TABLES "- {name: a, type: memory, cache: {ttl: 60s}}\n",
-			"x.yaml:3: cache: unknown key; allowed: name, type, param, timeout"},
+		{TABLES "- {name: a, type: memory, cahce: {ttl: 60s}}\n",
+			"x.yaml:3: cahce: unknown key; allowed: name, type, param, timeout"},
+		{TABLES "- {name: a, type: memory, cache: {tll: 60s}}\n",
+			"x.yaml:3: cache.tll: unknown key; allowed in \"cache\": ttl,"},
+		{TABLES "- name: a\n  type: memory\n  cache:\n    ttl: 60s\n    max_bytes: 1k\n",
+			"x.yaml:7: cache.max_bytes: \"1k\" is out of range; allowed: 64k to"},
+		{TABLES "- name: a\n  type: memory\n  cache:\n    stale: 60s\n",
+			"x.yaml:6: cache.stale: nothing is kept that could be stale; allowed: "
+			"together"},
+		{TABLES "- name: a\n  type: memory\n  cache: {ttl: never}\n",
+			"x.yaml:5: cache.ttl: \"never\" is no duration; write it like"},
 		{TABLES "- name: a\n  type: memory\n\n  tiemout: 3s\n",
 			"x.yaml:6: tiemout: unknown key; did you mean timeout? allowed"},
 		/* values */
@@ -715,7 +751,7 @@ static void print_is_stable(void)
 	free(second);
 }
 
-/* The guard within, the keys without, and only these are seen. */
+/* The guard within, the cache around it, the keys without, and only these are seen. */
 static void composites_stand_around_tables(void **state)
 {
 	(void)state;
@@ -724,15 +760,18 @@ static void composites_stand_around_tables(void **state)
 				 "   breaker: {failures: 3, cooldown: 1s}}\n"
 				 "- {name: c, type: chain, param: t}\n"
 				 "- {name: s, type: static, param: k=v, max_inflight: 3}\n"));
-	assert_int_equal(config.ntables, 5);
-	const struct table_conf *core = table("t"), *guard = core + 1, *keys = core + 2;
+	assert_int_equal(config.ntables, 6);
+	const struct table_conf *core = table("t"), *guard = core + 1, *cache = core + 2,
+				*keys = core + 3;
 	assert_string_equal(core->backend->name, "url");
 	assert_string_equal(guard->backend->name, "guard");
 	assert_string_equal(keys->backend->name, "keys");
-	assert_ptr_equal(keys->inner, guard);
+	assert_string_equal(cache->backend->name, "cache");
+	assert_ptr_equal(keys->inner, cache);
+	assert_ptr_equal(cache->inner, guard);
 	assert_ptr_equal(guard->inner, core);
 	assert_ptr_equal(table_core(keys), core);
-	assert_true(core->hidden && guard->hidden && !keys->hidden);
+	assert_true(core->hidden && guard->hidden && cache->hidden && !keys->hidden);
 	assert_string_equal(keys->name, "t");
 	assert_int_equal(keys->ops, core->ops);
 	const struct table_list *members = table("c")->conf;
@@ -820,7 +859,7 @@ static void shows(const char *text, const struct setting *settings)
 		snprintf(key, sizeof(key), "%s:", dot ? dot + 1 : s->name);
 		if (!strstr(text, key))
 			fail_msg("conf/mapmux.yaml does not show %s", s->name);
-		snprintf(key, sizeof(key), "%s_file:", s->name);
+		snprintf(key, sizeof(key), "%s_file:", dot ? dot + 1 : s->name);
 		if (s->kind == SET_SECRET && !strstr(text, key))
 			fail_msg("conf/mapmux.yaml does not show %s", key);
 	}
@@ -895,6 +934,7 @@ int main(void)
 		cmocka_unit_test(adds_files),
 		cmocka_unit_test(takes_every_kind_of_value),
 		cmocka_unit_test(orders_tables),
+		cmocka_unit_test(stacks_composites),
 		cmocka_unit_test(replaces_variables),
 		cmocka_unit_test(reads_secret_files),
 		cmocka_unit_test(refuses_yaml),

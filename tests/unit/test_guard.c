@@ -104,7 +104,7 @@ static void assert_refused(struct stand *stand, const char *why)
 	ask_free(asked);
 }
 
-#define SHUNNED "failed repeatedly, not asked for a while"
+#define SHUNNED "breaker open"
 #define CROWDED "too many questions in flight"
 
 /* ---- whether there is one ---- */

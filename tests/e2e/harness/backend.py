@@ -228,6 +228,44 @@ class Backend:
         return True
 
 
+class RawBackend:
+    """An HTTP service at the level of bytes: say(number of the connection, socket, its request) for
+    each request, false when the connection is over."""
+
+    def __init__(self, case, say, port=0):
+        self.say, self.connections = say, 0
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        on_cleanup(case, self.stop)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/{{}}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def stop(self):
+        """Takes no more connections; those it has go on."""
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.listener.close()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.serve, args=(self.connections, sock), daemon=True).start()
+
+    def serve(self, number, sock):
+        with sock:
+            try:
+                request = sock.recv(65536)
+                while request and self.say(number, sock, request):
+                    request = sock.recv(65536)
+            except OSError:
+                pass
+
+
 class Store:
     """A small real HTTP store: GET, POST, DELETE of JSON, increments, lists of names."""
 

@@ -64,13 +64,14 @@ class Mapmux(Daemon):
     """A running mapmux, ready to answer.
 
     args: its command line; config: YAML text or a dict for document(). The listeners that it
-    waits for are found in both. When the test ends it must stop by SIGTERM with exit code 0.
+    waits for are found in both; wrap: a command that executes it. When the test ends it must stop
+    by SIGTERM with exit code 0.
     """
 
-    def __init__(self, case, *args, config=None, env=None, extra=()):
+    def __init__(self, case, *args, config=None, env=None, extra=(), wrap=()):
         self.dir = tempdir(case)
         self.stopped = False
-        argv = [binary(), *args]
+        argv = [*wrap, binary(), *args]
         waits = list(extra)
         if config is not None:
             text = config if isinstance(config, str) else document(config)
@@ -132,10 +133,10 @@ class Served(Mapmux):
         self.paths = {name: os.path.join(where, name) for name in protocols}
         config = {"listeners": [{"protocol": name, "address": "unix:" + path, "mode": "0666"}
                                 for name, path in self.paths.items()]}
-        env = settings.pop("env", None)
+        env, wrap = settings.pop("env", None), settings.pop("wrap", ())
         config.update(settings)
         config["tables"] = tables
-        super().__init__(case, config=config, env=env)
+        super().__init__(case, config=config, env=env, wrap=wrap)
 
     def socketmap(self):
         return Socketmap(self.paths["socketmap"])

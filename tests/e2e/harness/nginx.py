@@ -28,10 +28,11 @@ http {{
 
 SERVER = """\
     server {{
-        listen 127.0.0.1:{port};
+        listen {host}:{port};
         root {dir}/www;
         index index.json;
         if (-f {dir}/down) {{ return 503; }}
+        {more}
         location ~ "^/[a-z]+/long-" {{ return 200 '"found"'; }}
         location / {{ }}
     }}
@@ -41,23 +42,26 @@ SERVER = """\
 class Nginx:
     """A private nginx. documents: {path: value}; a path that ends in / is a listing.
 
-    server: the text of a server block that listens on `port`, in place of the documents' own."""
+    server: the text of a server block that listens on `port`, in place of the documents' own; more:
+    what is added to the latter, with {dir} replaced."""
 
-    def __init__(self, case, documents=None, *, server=None, port=None):
-        self.dir, self.port = tempdir(case), port or free_port()
+    def __init__(self, case, documents=None, *, server=None, more="", port=None, host="127.0.0.1"):
+        self.dir, self.port, self.host = tempdir(case), port or free_port(), host
         os.mkdir(os.path.join(self.dir, "www"))
         for path, value in (documents or {}).items():
             self.put(path, value)
         self.conf = os.path.join(self.dir, "nginx.conf")
         with open(self.conf, "w", encoding="utf-8") as file:
-            file.write(HTTP.format(dir=self.dir) + (server or SERVER.format(dir=self.dir, port=self.port)) + "}\n")
+            server = server or SERVER.format(dir=self.dir, host=self.host, port=self.port,
+                                             more=more.replace("{dir}", self.dir))
+            file.write(HTTP.format(dir=self.dir) + server + "}\n")
         self.daemon = None
         self.start()
         on_cleanup(case, self.stop)
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def put(self, path, value):
         """Makes GET path answer this JSON value."""
@@ -81,9 +85,30 @@ class Nginx:
         argv = [program("nginx", "nginx"), "-p", self.dir, "-c", self.conf, "-e",
                 os.path.join(self.dir, "error.log")]
         self.daemon = Daemon(argv, os.path.join(self.dir, "out"))
-        self.daemon.wait_ready(lambda: answers(("127.0.0.1", self.port)))
+        self.daemon.wait_ready(lambda: answers((self.host, self.port)))
 
     def stop(self):
         """Nobody listens on its port afterwards."""
         if self.daemon and self.daemon.running():
+            self.signal(signal.SIGCONT)
             self.daemon.end(signal.SIGTERM)
+
+    def signal(self, number):
+        """To the master first, which would start other workers, and to its workers."""
+        with open(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children", encoding="ascii") as file:
+            workers = [int(word) for word in file.read().split()]
+        self.daemon.kill(number)
+        for pid in workers:
+            os.kill(pid, number)
+
+    def kill(self):
+        """As by a power cut."""
+        self.signal(signal.SIGKILL)
+        self.daemon.end(signal.SIGKILL)
+
+    def freeze(self):
+        """From now on the kernel takes connections and requests, and nobody answers."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.signal(signal.SIGCONT)

@@ -1,0 +1,356 @@
+/* Questions on their way to the source: equal ones share one request, and those that know an old answer
+ * do not wait for ever. */
+#include <stdlib.h>
+
+#include "cache.h"
+
+enum {
+	TROUBLE_MS =
+		5000, /* so long a source that failed is not waited for by those who can do without */
+	MAX_BEHIND = 64, /* flights that nobody waits for, in a worker */
+};
+
+/* ---- finding ---- */
+
+static struct flight_chain *chain_of(struct cache *cache, uint64_t hash)
+{
+	return &cache->flights[hash % FLIGHT_CHAINS];
+}
+
+/* The flight that answers that question: not one that began before a change. */
+static struct flight *flight_find(struct cache *cache, const struct cache_place *place)
+{
+	struct flight *flight;
+	LIST_FOREACH (flight, chain_of(cache, place->hash), link)
+		if (!flight->over && flight->place.hash == place->hash &&
+			flight->place.stamp == place->stamp &&
+			str_eq(flight->place.name, place->name))
+			return flight;
+	return NULL;
+}
+
+/* ---- waiting ---- */
+
+/* A change that came meanwhile makes the old answer a wrong one. */
+static bool has_stale(const struct waiter *waiter)
+{
+	const struct flight *flight = waiter->flight;
+	return waiter->has_stale &&
+	       waiter->stale_stamp == cache_stamp(flight->cache->store->common, flight->place.slot);
+}
+
+/* Of the waiter nothing is left in the flight. */
+static void part(struct waiter *waiter)
+{
+	timer_clear(&waiter->slow);
+	TAILQ_REMOVE(&waiter->flight->waiters, waiter, link);
+}
+
+static void give_stale(struct waiter *waiter)
+{
+	table_count(waiter->flight->cache->table, CACHE_STALE);
+	query_finish(waiter->query, &waiter->stale);
+}
+
+static void give(struct waiter *waiter, const struct answer *answer)
+{
+	struct answer copy;
+	answer_copy(&copy, answer, waiter->query->mem);
+	query_finish(waiter->query, &copy);
+}
+
+static void set_behind(struct flight *flight)
+{
+	struct cache *cache = flight->cache;
+	if (flight->behind || cache->nbehind >= MAX_BEHIND)
+		return;
+	flight->behind = true;
+	cache->nbehind++;
+}
+
+static void flight_free(struct flight *flight)
+{
+	LIST_REMOVE(flight, link);
+	flight->cache->nflights--;
+	if (flight->behind)
+		flight->cache->nbehind--;
+	arena_clear(&flight->mem);
+	free(flight);
+}
+
+static void flight_cancel(struct flight *flight)
+{
+	meet_end(&flight->meet, &(struct meet_news){.lost = true});
+	level_read_cancel(&flight->read);
+	query_cancel(&flight->child);
+	flight_free(flight);
+}
+
+/* When nobody needs it any more, the source need not answer either. */
+static void drop_if_unwanted(struct flight *flight)
+{
+	if (!TAILQ_EMPTY(&flight->waiters) || flight->behind || meet_is_followed(&flight->meet))
+		return;
+	flight_cancel(flight);
+}
+
+static void leave(struct cache_work *work)
+{
+	struct waiter *waiter = (struct waiter *)(void *)work;
+	part(waiter);
+	drop_if_unwanted(waiter->flight);
+}
+
+static void on_slow(struct timer *timer)
+{
+	struct waiter *waiter =
+		(struct waiter *)(void *)((char *)timer - offsetof(struct waiter, slow));
+	struct flight *flight = waiter->flight;
+	flight->cache->trouble_until_ms = cache_now(flight->cache) + TROUBLE_MS;
+	if (!has_stale(waiter))
+		return;
+	set_behind(flight);
+	part(waiter);
+	give_stale(waiter);
+	drop_if_unwanted(flight);
+}
+
+/* Within the asker's own time, whatever the option says. */
+static uint64_t slow_at(const struct cache *cache, const struct query *query)
+{
+	uint64_t now = cache_now(cache), wait = (uint64_t)cache->conf->stale_timeout;
+	uint64_t left = query->deadline > now ? query->deadline - now : 0;
+	uint64_t most = left - left / 8;
+	return now + (wait < most ? wait : most);
+}
+
+static struct waiter *waiter_new(struct query *query, const struct cache_place *place)
+{
+	struct waiter *waiter = arena_alloc(query->mem, sizeof(*waiter));
+	waiter->work.leave = leave;
+	waiter->query = query;
+	waiter->stale_stamp = place->stamp;
+	query->work = &waiter->work;
+	return waiter;
+}
+
+static void join(struct flight *flight, struct waiter *waiter)
+{
+	waiter->flight = flight;
+	TAILQ_INSERT_TAIL(&flight->waiters, waiter, link);
+	if (waiter->has_stale)
+		timer_set(flight->cache->table->turn->timers, &waiter->slow,
+			slow_at(flight->cache, waiter->query), on_slow);
+}
+
+/* ---- flying ---- */
+
+static struct flight *flight_new(
+	struct cache *cache, const struct cache_place *place, const struct question *ask)
+{
+	struct flight *flight = memory_grow(NULL, sizeof(*flight));
+	memset(flight, 0, offsetof(struct flight, first));
+	arena_init(&flight->mem, flight->first, sizeof(flight->first));
+	flight->child.mem = &flight->mem;
+	flight->cache = cache;
+	question_copy(&flight->ask, ask, &flight->mem);
+	flight->place = *place;
+	flight->place.name = arena_str(&flight->mem, place->name);
+	flight->place.key = flight->ask.key;
+	flight->began_ms = cache_now(cache);
+	flight->meet = (struct meet){.place = &flight->place, .door = cache->door};
+	flight->meet.digest = cache->table->conf->digest;
+	flight->meet.id = ++cache->last_id;
+	if (cache->door)
+		flight->meet.common = cache->store->common;
+	TAILQ_INIT(&flight->waiters);
+	LIST_INSERT_HEAD(chain_of(cache, place->hash), flight, link);
+	cache->nflights++;
+	return flight;
+}
+
+static void on_answer(struct query *child);
+
+static void ask_source(struct flight *flight)
+{
+	query_start(&flight->child, table_inner(flight->cache->table), &flight->ask, on_answer);
+}
+
+static void land(struct flight *flight, const struct answer *answer, bool timed_out);
+
+static void on_read(struct level_read *read)
+{
+	struct flight *flight =
+		(struct flight *)(void *)((char *)read - offsetof(struct flight, read));
+	if (read->found)
+		land(flight, &read->answer, false);
+	else
+		ask_source(flight);
+}
+
+/* Another worker's request, the second level, the source: the first that there is. */
+static void take_off(struct flight *flight)
+{
+	struct cache *cache = flight->cache;
+	if (cache->door && !meet_begin(&flight->meet))
+		return;
+	if (!cache->level || !level_read_start(cache->level, &flight->read, &flight->place,
+				     &flight->mem, on_read))
+		ask_source(flight);
+}
+
+static struct flight *flight_start(
+	struct cache *cache, const struct cache_place *place, const struct question *ask)
+{
+	struct flight *flight = flight_new(cache, place, ask);
+	take_off(flight);
+	return flight;
+}
+
+/* Is the source well? A late answer does not say so. */
+static void learn(const struct flight *flight, const struct answer *answer)
+{
+	struct cache *cache = flight->cache;
+	uint64_t now = cache_now(cache);
+	if (answer->status == ST_TEMP)
+		cache->trouble_until_ms = now + TROUBLE_MS;
+	else if (now - flight->began_ms <= (uint64_t)cache->conf->stale_timeout)
+		cache->trouble_until_ms = 0;
+}
+
+/* A definite answer takes the place of what was known, also where it is not to be kept itself. */
+static void keep(struct flight *flight, const struct answer *answer)
+{
+	struct cache *cache = flight->cache;
+	if (!cache->conf->keeps || (answer->status != ST_OK && answer->status != ST_NOTFOUND))
+		return;
+	int64_t ttl = cache_lifetime(cache->conf, answer);
+	if (flight->read.found && ttl > flight->read.left_ms)
+		ttl = flight->read.left_ms;
+	flight->place.until_ms = cache_now(cache) + (uint64_t)ttl;
+	if (ttl > 0)
+		cache_store_put(cache->store, &flight->place, answer, cache_now(cache));
+	else
+		cache_store_drop(cache->store, flight->place.name, flight->place.hash);
+	cache_publish(cache);
+	if (ttl > 0 && flight->read.may_fill && !flight->read.found &&
+		flight->place.stamp == cache_stamp(cache->store->common, flight->place.slot))
+		level_fill(cache->level, &flight->place, answer, ttl);
+}
+
+/* The flight ran out of its time, but who joined it late has most of his own. */
+static bool has_time(const struct waiter *waiter)
+{
+	const struct table *table = waiter->flight->cache->table;
+	uint64_t timeout = (uint64_t)table->conf->options.timeout;
+	return waiter->query->deadline > table->turn->now_ms + timeout / 4;
+}
+
+static void go_on(struct waiter *waiter)
+{
+	struct flight *flight = waiter->flight;
+	struct cache *cache = flight->cache;
+	struct cache_place place = flight->place;
+	place.stamp = cache_stamp(cache->store->common, place.slot);
+	struct flight *next = flight_find(cache, &place);
+	part(waiter);
+	join(next ? next : flight_start(cache, &place, waiter->query->ask), waiter);
+}
+
+/* To all who wait, each his own copy. */
+static void land(struct flight *flight, const struct answer *answer, bool timed_out)
+{
+	bool failed = answer->status == ST_TEMP;
+	struct waiter *waiter;
+	meet_end(&flight->meet, &(struct meet_news){.timed_out = timed_out,
+					.found = flight->read.found,
+					.left_ms = flight->read.left_ms,
+					.answer = *answer});
+	flight->over = true;
+	if (!flight->read.found)
+		learn(flight, answer);
+	keep(flight, answer);
+	while ((waiter = TAILQ_FIRST(&flight->waiters))) {
+		if (timed_out && !has_stale(waiter) && has_time(waiter)) {
+			go_on(waiter);
+			continue;
+		}
+		part(waiter);
+		if (failed && has_stale(waiter))
+			give_stale(waiter);
+		else
+			give(waiter, answer);
+	}
+	flight_free(flight);
+}
+
+static void on_answer(struct query *child)
+{
+	struct flight *flight =
+		(struct flight *)(void *)((char *)child - offsetof(struct flight, child));
+	bool failed = child->answer.status == ST_TEMP;
+	land(flight, &child->answer, failed && cache_now(flight->cache) >= child->deadline);
+}
+
+void cache_told(struct cache *cache, uint64_t hash, uint64_t id, const struct meet_news *news)
+{
+	struct flight *flight;
+	LIST_FOREACH (flight, chain_of(cache, hash), link)
+		if (flight->meet.id == id)
+			break;
+	if (!flight)
+		return; /* nobody wanted it any more */
+	if (news->lost) {
+		take_off(flight);
+		return;
+	}
+	flight->read.found = news->found;
+	flight->read.left_ms = news->left_ms;
+	land(flight, &news->answer, news->timed_out);
+}
+
+/* ---- asking ---- */
+
+/* Nobody is asked: the old answer, if there is one, else the refusal. */
+static bool refuse(struct cache *cache, struct waiter *waiter)
+{
+	if (!cache_refuse(cache, waiter->has_stale ? NULL : waiter->query))
+		return false;
+	table_count(cache->table, waiter->has_stale ? CACHE_STALE : CACHE_MISS);
+	if (waiter->has_stale)
+		query_finish(waiter->query, &waiter->stale);
+	return true;
+}
+
+void flight_wait(struct cache *cache, struct query *query, const struct cache_place *place,
+	const struct cache_entry *stale)
+{
+	struct flight *flight = flight_find(cache, place);
+	struct waiter *waiter = waiter_new(query, place);
+	if (stale)
+		waiter->has_stale =
+			answer_unpack(cache_entry_answer(stale), &waiter->stale, query->mem);
+	if (waiter->has_stale)
+		waiter->stale.ttl = 1; /* nobody above shall keep it longer */
+	if (!flight && refuse(cache, waiter))
+		return;
+	if (waiter->has_stale && cache->trouble_until_ms > cache_now(cache)) {
+		table_count(cache->table, CACHE_STALE);
+		query_finish(query, &waiter->stale);
+		if (!flight && cache->nbehind < MAX_BEHIND)
+			set_behind(flight_start(cache, place, query->ask));
+		return;
+	}
+	table_count(cache->table, flight ? CACHE_JOINED : CACHE_MISS);
+	join(flight ? flight : flight_start(cache, place, query->ask), waiter);
+}
+
+void flight_close_all(struct cache *cache)
+{
+	struct flight *flight, *next;
+	for (unsigned i = 0; i < FLIGHT_CHAINS; i++)
+		for (flight = LIST_FIRST(&cache->flights[i]); flight; flight = next) {
+			next = LIST_NEXT(flight, link);
+			flight_cancel(flight);
+		}
+}

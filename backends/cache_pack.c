@@ -1,0 +1,208 @@
+/* Questions and answers as bytes. Every text stands behind its length, so that no two questions share
+ * their bytes. */
+#include "cache_pack.h"
+
+/* ---- numbers: seven bits a byte, the least first ---- */
+
+enum { NUMBER_MAX = 10 };
+
+static size_t number_size(uint64_t n)
+{
+	size_t size = 1;
+	while (n >>= 7)
+		size++;
+	return size;
+}
+
+static char *put_number(char *to, uint64_t n)
+{
+	for (; n >= 0x80; n >>= 7)
+		*to++ = (char)(n | 0x80);
+	*to++ = (char)n;
+	return to;
+}
+
+static char *put_text(char *to, struct str s)
+{
+	to = put_number(to, s.len);
+	if (s.len > 0)
+		memcpy(to, s.ptr, s.len);
+	return to + s.len;
+}
+
+static bool take_number(struct str *from, uint64_t *n)
+{
+	*n = 0;
+	for (unsigned shift = 0; shift < 64 && from->len > 0; shift += 7) {
+		unsigned char byte = (unsigned char)from->ptr[0];
+		*from = str_skip(*from, 1);
+		*n |= (uint64_t)(byte & 0x7F) << shift;
+		if (byte < 0x80)
+			return true;
+	}
+	return false;
+}
+
+static bool take_text(struct str *from, struct str *s)
+{
+	uint64_t len;
+	if (!take_number(from, &len) || len > from->len)
+		return false;
+	*s = (struct str){from->ptr, (size_t)len};
+	*from = str_skip(*from, (size_t)len);
+	return true;
+}
+
+/* ---- questions ---- */
+
+static bool counts(const struct vary *vary, struct str attr)
+{
+	for (size_t i = 0; vary->narrowed && i < vary->nattrs; i++)
+		if (str_eq(vary->attrs[i], attr))
+			return true;
+	return !vary->narrowed;
+}
+
+static void add_text(struct buf *to, struct str s)
+{
+	char *room = buf_reserve(to, NUMBER_MAX + s.len);
+	if (room)
+		to->len += (size_t)(put_text(room, s) - room);
+}
+
+static void add_number(struct buf *to, uint64_t n)
+{
+	char *room = buf_reserve(to, NUMBER_MAX);
+	if (room)
+		to->len += (size_t)(put_number(room, n) - room);
+}
+
+void question_pack(const struct question *ask, const struct vary *vary, struct buf *to)
+{
+	bool user = !vary->narrowed || vary->user || ask->scope == SCOPE_PRIV;
+	buf_add_char(to,
+		(char)((unsigned)ask->op << 4 | (unsigned)ask->form << 2 | (unsigned)ask->scope));
+	if (ask->op == OP_ITERATE) {
+		add_number(to, ask->flags);
+		add_number(to, ask->max_rows);
+	}
+	add_text(to, ask->key);
+	add_text(to, user ? ask->user : STR(""));
+	for (size_t i = 0; i < ask->nattrs; i++) {
+		if (!counts(vary, ask->attrs[i].name))
+			continue;
+		add_text(to, ask->attrs[i].name);
+		add_text(to, ask->attrs[i].value);
+	}
+}
+
+/* ---- answers ---- */
+
+static size_t text_size(struct str s)
+{
+	return number_size(s.len) + s.len;
+}
+
+size_t answer_packed_size(const struct answer *answer)
+{
+	size_t size = 1 + number_size(answer->nrows);
+	for (size_t i = 0; i < answer->nrows; i++)
+		size += text_size(answer->rows[i].name) + text_size(answer->rows[i].value);
+	return size;
+}
+
+void answer_pack(const struct answer *answer, char *to)
+{
+	*to++ = (char)answer->status;
+	to = put_number(to, answer->nrows);
+	for (size_t i = 0; i < answer->nrows; i++) {
+		to = put_text(to, answer->rows[i].name);
+		to = put_text(to, answer->rows[i].value);
+	}
+}
+
+static bool take_rows(struct str from, struct pair *rows, size_t n, struct arena *mem)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct str name, value;
+		if (!take_text(&from, &name) || !take_text(&from, &value))
+			return false;
+		rows[i] = (struct pair){arena_str(mem, name), arena_str(mem, value)};
+	}
+	return from.len == 0;
+}
+
+bool answer_unpack(struct str from, struct answer *answer, struct arena *mem)
+{
+	uint64_t nrows;
+	*answer = (struct answer){0};
+	if (from.len == 0)
+		return false;
+	answer->status = (unsigned char)from.ptr[0];
+	from = str_skip(from, 1);
+	/* A row takes two bytes at least: no number from outside makes us allocate more. */
+	if (!take_number(&from, &nrows) || nrows > from.len / 2)
+		return false;
+	if (answer->status == ST_NOTFOUND)
+		return nrows == 0 && from.len == 0;
+	if (answer->status != ST_OK || nrows == 0)
+		return false;
+	struct pair *rows = arena_alloc(mem, (size_t)nrows * sizeof(*rows));
+	answer->nrows = (size_t)nrows;
+	answer->rows = rows;
+	return take_rows(from, rows, answer->nrows, mem);
+}
+
+/* ---- SipHash, one round a word and three at the end ---- */
+
+struct sip {
+	uint64_t v0, v1, v2, v3;
+};
+
+static inline uint64_t turned(uint64_t x, unsigned bits)
+{
+	return x << bits | x >> (64 - bits);
+}
+
+static inline void sip_round(struct sip *s)
+{
+	s->v0 += s->v1;
+	s->v2 += s->v3;
+	s->v1 = turned(s->v1, 13) ^ s->v0;
+	s->v3 = turned(s->v3, 16) ^ s->v2;
+	s->v0 = turned(s->v0, 32);
+	s->v2 += s->v1;
+	s->v0 += s->v3;
+	s->v1 = turned(s->v1, 17) ^ s->v2;
+	s->v3 = turned(s->v3, 21) ^ s->v0;
+	s->v2 = turned(s->v2, 32);
+}
+
+static inline void sip_word(struct sip *s, uint64_t word)
+{
+	s->v3 ^= word;
+	sip_round(s);
+	s->v0 ^= word;
+}
+
+/* The bytes of a word in the order of the machine, but for the last: hashes that leave the process
+ * (cache_shared.c) are compared between machines of one kind only. */
+uint64_t pack_hash(const struct pack_key *key, struct str text)
+{
+	struct sip s = {key->a ^ 0x736f6d6570736575u, key->b ^ 0x646f72616e646f6du,
+		key->a ^ 0x6c7967656e657261u, key->b ^ 0x7465646279746573u};
+	uint64_t word, last = (uint64_t)text.len << 56;
+	size_t at = 0;
+	for (; text.len - at >= sizeof(word); at += sizeof(word)) {
+		memcpy(&word, text.ptr + at, sizeof(word));
+		sip_word(&s, word);
+	}
+	for (unsigned shift = 0; at < text.len; at++, shift += 8)
+		last |= (uint64_t)(unsigned char)text.ptr[at] << shift;
+	sip_word(&s, last);
+	s.v2 ^= 0xFF;
+	sip_round(&s);
+	sip_round(&s);
+	sip_round(&s);
+	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
