@@ -4,6 +4,8 @@
 BUILD ?= build
 MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc)
+# Tests wait for servers and for time more than they compute.
+TEST_JOBS ?= $(shell expr 2 \* $(JOBS))
 
 BUILD_PACKAGES = gcc make cmake pkg-config libc6-dev libevent-dev libcurl4-openssl-dev \
 	libcjson-dev libyaml-dev libhiredis-dev libc-ares-dev libidn2-dev liblua5.4-dev
@@ -41,17 +43,17 @@ test: quick-test asan-test tsan-test
 quick-test: test-deps
 	cmake -S . -B $(BUILD) -DBUILD_TESTING=ON >/dev/null
 	cmake --build $(BUILD) -j $(JOBS)
-	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+	ctest --test-dir $(BUILD) --output-on-failure -j $(TEST_JOBS)
 
 asan-test: test-deps
 	CC=clang cmake -S . -B build-asan -DBUILD_TESTING=ON -DMAPMUX_ASAN=ON >/dev/null
 	cmake --build build-asan -j $(JOBS)
-	ctest --test-dir build-asan --output-on-failure -j $(JOBS) -LE 'lint|bench'
+	ctest --test-dir build-asan --output-on-failure -j $(TEST_JOBS) -LE 'lint|bench'
 
 tsan-test: test-deps
 	CC=clang cmake -S . -B build-tsan -DBUILD_TESTING=ON -DMAPMUX_TSAN=ON >/dev/null
 	cmake --build build-tsan -j $(JOBS)
-	ctest --test-dir build-tsan --output-on-failure -j $(JOBS) -L threads
+	ctest --test-dir build-tsan --output-on-failure -j $(TEST_JOBS) -L threads
 
 lint: test-deps
 	cmake -S . -B $(BUILD) -DBUILD_TESTING=ON >/dev/null
