@@ -59,7 +59,8 @@ static void all_answers_have_a_duration(void **state)
 
 static void results_have_names(void **state)
 {
-	const struct answer lost = {.status = ST_TEMP, .uncertain = true}, temp = {.status = ST_TEMP};
+	const struct answer lost = {.status = ST_TEMP, .uncertain = true},
+			    temp = {.status = ST_TEMP};
 	(void)state;
 	assert_string_equal(result_name(result_of(&lost)), "uncertain");
 	assert_string_equal(result_name(result_of(&temp)), "temp");
