@@ -180,8 +180,8 @@ static void open_store(struct cache *cache, struct cache_common *common)
 		return;
 	}
 	cache->store = cache_store_keep(((const struct cache *)before->state)->store);
-	for (unsigned i = 0; counters[i]; i++)
-		table_set_counter(cache->table, i, before->stats.counters[i]);
+	table_set_counter(cache->table, CACHE_ENTRIES, cache->store->n);
+	table_set_counter(cache->table, CACHE_BYTES, cache->store->bytes);
 }
 
 static bool open_table(struct table *table, struct error *error)
@@ -251,4 +251,5 @@ const struct backend backend_cache = {
 	.cancel = cancel,
 	.forget = forget,
 	.counters = counters,
+	.gauges = 1u << CACHE_ENTRIES | 1u << CACHE_BYTES,
 };

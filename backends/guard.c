@@ -342,6 +342,7 @@ const struct backend backend_guard = {
 	.conf_size = sizeof(struct guard_conf),
 	.counters = counters,
 	.gauges = 1u << GUARD_OPEN,
+	.alarms = 1u << GUARD_OPEN,
 	.wanted = wanted,
 	.check = check,
 	.drop = drop,

@@ -2,7 +2,9 @@
 #include "address.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -135,4 +137,17 @@ struct str address_print(const struct address *address, struct arena *mem)
 	if (strchr(address->host, ':'))
 		return arena_printf(mem, "[%s]:%s", address->host, address->port);
 	return arena_printf(mem, "%s:%s", address->host, address->port);
+}
+
+bool address_is_local(const struct address *address)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+	if (address->kind != ADDRESS_INET)
+		return address->kind == ADDRESS_UNIX;
+	if (inet_pton(AF_INET, address->host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == 127;
+	if (inet_pton(AF_INET6, address->host, &v6) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&v6);
+	return strcasecmp(address->host, "localhost") == 0;
 }

@@ -18,4 +18,8 @@ bool address_parse(
 /* "unix:/run/x" or "127.0.0.1:10001" or "[::1]:10001", for messages and as a table's where. */
 struct str address_print(const struct address *address, struct arena *mem);
 
+/* Can only this machine reach it? Of a name only "localhost" is known to be so, and of a systemd
+ * socket nothing. */
+bool address_is_local(const struct address *address);
+
 #endif

@@ -38,9 +38,14 @@ struct codec {
 	 * will be asked of it. An error begins with the name of a setting and ": ". NULL: no rules. */
 	bool (*check)(const void *conf, const struct table_conf *table, struct error *error);
 
+	/* Of a protocol that shows all tables to whoever comes: do these settings make him prove who he is?
+	 * Where they do not, it is served to this machine only. NULL: it may be served to anybody. */
+	bool (*asks_proof)(const void *conf);
+
 	/* Starts at the first byte not yet used and keeps no pointer into `in`; *used <= in.len. It may
 	 * use bytes and write to `out` without a message. A stream cut anywhere means the same. When
-	 * a request is refused or the stream is broken, *why says so in one word for the counters. */
+	 * a request is refused or the stream is broken, *why says so in one word for the counters, a
+	 * literal. NULL, with encode(): a library reads and writes its bytes (web.h). */
 	enum decoded (*decode)(void *session, const void *conf, struct str in, size_t *used,
 		struct message *message, struct buf *out, const char **why);
 
@@ -65,6 +70,9 @@ static inline void codec_fit(const struct codec *codec, struct answer *answer)
 	if (why)
 		*answer = (struct answer){.status = ST_TEMP, .why = str_of(why)};
 }
+
+/* Its place in that list, below MAX_PROTOCOLS. */
+unsigned codec_index(const struct codec *codec);
 
 /* NULL when there is none of that name. */
 const struct codec *codec_find(struct str name);

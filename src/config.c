@@ -267,6 +267,20 @@ static bool check_codec(struct draft *draft, struct section *section,
 		str_trim(rest).ptr);
 }
 
+/* Whoever comes sees all tables, and may write: on any other address than our own he needs the token. */
+static bool check_exposure(struct draft *draft, struct section *section,
+	const struct listen_conf *listen, struct error *error)
+{
+	const struct codec *codec = listen->codec;
+	if (!codec->asks_proof || codec->asks_proof(listen->conf) ||
+		address_is_local(&listen->address))
+		return true;
+	return fail_at(error, section_place(draft, section, "token"),
+		"is missing: %s can be reached from elsewhere; allowed: token_file (or token) with "
+		"at least one byte, or a unix socket, 127.0.0.1, [::1] or localhost",
+		listen->address_text);
+}
+
 static bool load_listener(struct config *config, struct draft *draft, struct section *section,
 	struct listen_conf *listen, struct error *error)
 {
@@ -288,6 +302,7 @@ static bool load_listener(struct config *config, struct draft *draft, struct sec
 	listen->address_text = address_print(&listen->address, &config->mem).ptr;
 	return check_duplicate(config, draft, section, listen, error) &&
 	       check_socket_keys(draft, section, listen, error) &&
+	       check_exposure(draft, section, listen, error) &&
 	       find_table(config, draft, section, listen, error) &&
 	       check_codec(draft, section, listen, error);
 }

@@ -141,6 +141,34 @@ static const struct arg_option *next_option(struct args *args, struct str *value
 	return option;
 }
 
+/* -- secrets -- */
+
+static bool has_secret(const struct setting *settings, struct str key)
+{
+	for (const struct setting *s = settings; s && s->name; s++)
+		if (s->kind == SET_SECRET && str_eq(key, str_of(s->name)))
+			return true;
+	return false;
+}
+
+static bool is_secret(struct str key)
+{
+	for (size_t i = 0; backends[i]; i++)
+		if (has_secret(backends[i]->settings, key))
+			return true;
+	for (size_t i = 0; codecs[i]; i++)
+		if (has_secret(codecs[i]->settings, key))
+			return true;
+	return false;
+}
+
+/* What ps(1) shows of us. `value` was copied, and stands in the argument that was read last. */
+static void hide_secret(struct args *args, struct str value)
+{
+	char *word = args->argv[args->at - 1];
+	memset(word + (value.ptr - word), 'x', value.len);
+}
+
 /* -- listeners -- */
 
 /* Cuts *rest at its first comma; "\," is a comma in the text. The commas are plain in *part. */
@@ -179,6 +207,7 @@ static bool read_listen(struct args *args, struct str rest)
 		!listen_set(args, section, STR("address"), part))
 		return false;
 	while (rest.len > 0) {
+		struct str raw = rest;
 		cut_comma(args, &rest, &part);
 		if (!str_cut(&part, '=', &key) || key.len == 0)
 			return error_set(args->error,
@@ -187,6 +216,9 @@ static bool read_listen(struct args *args, struct str rest)
 				(int)key.len, key.ptr);
 		if (!listen_set(args, section, key, part))
 			return false;
+		raw.len -= rest.len;
+		if (is_secret(key))
+			hide_secret(args, str_skip(raw, key.len + 1));
 	}
 	return true;
 }
@@ -235,24 +267,6 @@ static bool read_part(struct args *args, const char *option, struct str value)
 		args->table = draft_section(args->draft, &args->draft->tables, PLACE, "--option");
 	const char *place = arena_printf(&args->draft->mem, PLACE ": %s", option).ptr;
 	return draft_set(args->draft, args->table, str_of(key), value, place, args->error);
-}
-
-static bool is_secret(struct str key)
-{
-	for (size_t i = 0; backends[i]; i++) {
-		const struct setting *setting = backends[i]->settings;
-		for (; setting && setting->name; setting++)
-			if (setting->kind == SET_SECRET && str_eq(key, str_of(setting->name)))
-				return true;
-	}
-	return false;
-}
-
-/* What ps(1) shows of us. `value` was copied, and stands in the argument that was read last. */
-static void hide_secret(struct args *args, struct str value)
-{
-	char *word = args->argv[args->at - 1];
-	memset(word + (value.ptr - word), 'x', value.len);
 }
 
 static bool read_table_option(struct args *args, struct str value)

@@ -131,7 +131,7 @@ static const char *protocol_help(const char *name)
 		{"tcp", "Postfix's tcp_table: needs a table"},
 		{"policy", "Postfix's policy delegation: needs a table"},
 		{"sasl", "Dovecot's auth protocol, as Postfix speaks it: needs a table"},
-		{"http", "metrics, health, status page, lookups by HTTP"},
+		{"http", "metrics, health, lookups and writes over HTTP"},
 	};
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
 		if (strcmp(lines[i].name, name) == 0)

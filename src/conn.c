@@ -321,6 +321,10 @@ void conn_group_open(struct conn_group *group, struct worker *worker,
 	dialog_home_open(&group->home, conf, worker_turn(worker), worker_tables(worker), name);
 	TAILQ_INIT(&group->conns);
 	TAILQ_INIT(&group->crowded);
+	group->home.errors = &worker_stats(worker)->errors;
+	group->stats = (struct listener_stats){
+		.protocol = conf->codec->name, .address = conf->address_text, .open = &group->open};
+	LIST_INSERT_HEAD(&worker_stats(worker)->listeners, &group->stats, link);
 	group->idle_timeout = idle_timeout_of(conf);
 	group->idle = evtimer_new(worker_base(worker), on_idle, group);
 }
@@ -329,6 +333,7 @@ void conn_group_open(struct conn_group *group, struct worker *worker,
 void conn_group_reload(struct conn_group *group, const struct listen_conf *conf)
 {
 	dialog_home_reload(&group->home, conf, worker_tables(group->worker));
+	group->stats.address = conf->address_text;
 	group->idle_timeout = idle_timeout_of(conf);
 	wait_for_idle(group, 0);
 }
@@ -344,6 +349,7 @@ void conn_group_close(struct conn_group *group)
 {
 	free_all(&group->conns);
 	free_all(&group->crowded);
+	LIST_REMOVE(&group->stats, link);
 	dialog_home_close(&group->home);
 	event_free(group->idle);
 }

@@ -17,8 +17,9 @@ struct conn_group {
 	struct worker *worker;
 	struct conn_list conns;   /* the longest idle first */
 	struct conn_list crowded; /* clients too many, the longest here first */
-	struct event *idle;       /* closes who is idle too long */
-	int64_t idle_timeout;     /* ms; 0: never */
+	struct listener_stats stats;
+	struct event *idle;   /* closes who is idle too long */
+	int64_t idle_timeout; /* ms; 0: never */
 	bool draining;
 	_Atomic uint64_t accepted; /* connections ever */
 	_Atomic unsigned open;     /* connections now, ... */

@@ -83,8 +83,12 @@ void crew_stop(struct crew *crew)
 {
 	while (crew->running > 0)
 		worker_stop(crew->workers[--crew->running]);
-	for (size_t i = 0; i < crew->n; i++)
-		worker_read_mail(crew->workers[i]);
+	bool any = true; /* what is opened may post again */
+	while (any) {
+		any = false;
+		for (size_t i = 0; i < crew->n; i++)
+			any = worker_read_mail(crew->workers[i]) || any;
+	}
 }
 
 void crew_close(struct crew *crew)

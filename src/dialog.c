@@ -40,6 +40,12 @@ static void count(_Atomic uint64_t *counter)
 		memory_order_relaxed);
 }
 
+static void count_error(const struct dialog_home *home, const char *reason)
+{
+	if (home->errors)
+		errors_add(home->errors, home->conf->codec->name, *reason ? reason : "other", 1);
+}
+
 /* ---- memory that goes round ---- */
 
 /* Before anything is written to `out`: the memory of the last one that was sent. */
@@ -111,7 +117,7 @@ static void complain(const struct slot *slot, const struct answer *answer)
 	const struct dialog_home *home = slot->dialog->home;
 	struct table *table = slot->query.table;
 	unsigned held;
-	if (!log_allowed(&table->failures, COMPLAINT_MS, &held))
+	if (!log_allowed(&table->complaints, COMPLAINT_MS, &held))
 		return;
 	char ms[24], more[24];
 	snprintf(ms, sizeof(ms), "%" PRIu64, home->turn->now_ms - slot->asked_ms);
@@ -168,9 +174,20 @@ static void finish(struct slot *slot)
 		dialog->answered(dialog);
 }
 
+static void count_answer(const struct slot *slot)
+{
+	const struct query *query = &slot->query;
+	const struct dialog_home *home = slot->dialog->home;
+	struct traffic *traffic = table_traffic(query->table, home->protocol);
+	traffic->results[result_of(&query->answer)]++;
+	if (query->began_us > 0)
+		histogram_add(&traffic->took, turn_now_us(home->turn) - query->began_us);
+}
+
 static void answered(struct slot *slot)
 {
 	codec_fit(slot->dialog->home->conf->codec, &slot->query.answer);
+	count_answer(slot);
 	if (slot->query.answer.status >= ST_TEMP)
 		complain(slot, &slot->query.answer);
 	finish(slot);
@@ -217,6 +234,7 @@ static void refuse_table(struct dialog *dialog, const struct message *message)
 		{STR("table"), message->table}, {STR("listener"), str_of(home->name)}};
 	unsigned held;
 	count(&home->refused);
+	count_error(home, "unknown_table");
 	if (log_allowed(&home->complaints, COMPLAINT_MS, &held))
 		log_event(LOG_LEVEL_WARN, "unknown table", fields, 2);
 	if (home->conf->codec->closes_on_unknown_table)
@@ -272,6 +290,7 @@ static void bad_request(struct dialog *dialog, enum decoded decoded, const char 
 	struct dialog_home *home = dialog->home;
 	unsigned held;
 	count(decoded == DECODE_BROKEN ? &home->broken : &home->refused);
+	count_error(home, why);
 	if (log_allowed(&home->complaints, COMPLAINT_MS, &held))
 		log_event(LOG_LEVEL_WARN, "bad request",
 			(struct pair[]){{STR("listener"), str_of(home->name)},
@@ -285,6 +304,7 @@ static void bad_request(struct dialog *dialog, enum decoded decoded, const char 
 static void turn_away(struct dialog *dialog, const struct message *message)
 {
 	count(&dialog->home->refused);
+	count_error(dialog->home, "too_many_connections");
 	dialog->ended = true;
 	answer_with(dialog, message, ST_TEMP, STR("too many connections"));
 }
@@ -387,6 +407,7 @@ void dialog_home_open(struct dialog_home *home, const struct listen_conf *conf, 
 	struct table_set *tables, const char *name)
 {
 	*home = (struct dialog_home){.conf = conf, .turn = turn, .tables = tables, .name = name};
+	home->protocol = codec_index(conf->codec);
 	home->spare_out.max = OUT_MAX;
 	SLIST_INIT(&home->spare);
 	table_set_keep(tables);

@@ -16,7 +16,9 @@ struct dialog_home {
 	const struct listen_conf *conf;
 	struct turn *turn;
 	struct table_set *tables;
-	const char *name; /* protocol and address, for the log */
+	const char *name;            /* protocol and address, for the log */
+	unsigned protocol;           /* codec_index() */
+	struct error_counts *errors; /* the worker's; or NULL */
 
 	SLIST_HEAD(, slot) spare; /* question slots to use again */
 	unsigned nspare;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "conn.h"
+#include "web.h"
 
 enum {
 	BACKLOG = 1024,   /* Dovecot opens a connection for each operation, in bursts */
@@ -44,7 +45,8 @@ struct listener {
 	const char *path; /* of a unix socket */
 	size_t ndoors, ngroups, home;
 	struct door doors[MAX_SOCKETS];
-	struct conn_group *groups; /* one for each worker */
+	struct conn_group *groups; /* one for each worker; none: */
+	struct web *web;           /* it is the home worker's, who accepts by evhttp; or NULL */
 	bool owns_file;
 	int pin; /* keeps the file's inode number from being given to a successor's file; or -1 */
 	struct stat born; /* the file, as bind() made it */
@@ -291,9 +293,13 @@ bool listener_change_file(const struct listener *listener, const struct listen_c
 
 void listener_reload(struct listener *listener, size_t index, const struct listen_conf *conf)
 {
-	conn_group_reload(&listener->groups[index], conf);
-	if (index == listener->home)
-		listener->conf = conf;
+	if (index < listener->ngroups)
+		conn_group_reload(&listener->groups[index], conf);
+	if (index != listener->home)
+		return;
+	if (listener->web)
+		web_reload(listener->web, conf);
+	listener->conf = conf;
 }
 
 /* ---- accepting ---- */
@@ -419,6 +425,16 @@ static void open_group(struct worker *worker, size_t index, void *arg)
 	conn_group_open(&listener->groups[index], worker, listener->conf, listener->name);
 }
 
+static void open_web(struct worker *worker, size_t index, void *arg)
+{
+	struct listener *listener = arg;
+	if (index != listener->home)
+		return;
+	listener->web = web_open(listener->crew, worker, listener->conf, listener->name);
+	for (size_t i = 0; i < listener->ndoors; i++)
+		web_listen(listener->web, listener->doors[i].fd);
+}
+
 static void watch_doors(struct worker *worker, size_t index, void *arg)
 {
 	struct listener *listener = arg;
@@ -435,10 +451,14 @@ void listener_start(struct listener *listener, struct crew *crew, size_t home)
 {
 	listener->crew = crew;
 	listener->home = home;
-	listener->ngroups = crew->n;
-	listener->groups = memory_new(crew->n * sizeof(*listener->groups));
-	crew_do(crew, open_group, listener);
-	crew_do(crew, watch_doors, listener);
+	if (listener->conf->codec->decode) {
+		listener->ngroups = crew->n;
+		listener->groups = memory_new(crew->n * sizeof(*listener->groups));
+		crew_do(crew, open_group, listener);
+		crew_do(crew, watch_doors, listener);
+	} else {
+		crew_do(crew, open_web, listener);
+	}
 	log_info("listening on %s", listener->name);
 }
 
@@ -461,6 +481,8 @@ static void close_doors(struct worker *worker, size_t index, void *arg)
 {
 	struct listener *listener = arg;
 	(void)worker;
+	if (index == listener->home && listener->web)
+		web_deafen(listener->web);
 	for (size_t i = 0; index == listener->home && i < listener->ndoors; i++)
 		close_door(&listener->doors[i]);
 }
@@ -469,7 +491,10 @@ static void drain_group(struct worker *worker, size_t index, void *arg)
 {
 	struct listener *listener = arg;
 	(void)worker;
-	conn_group_drain(&listener->groups[index]);
+	if (index < listener->ngroups)
+		conn_group_drain(&listener->groups[index]);
+	if (index == listener->home && listener->web)
+		web_drain(listener->web);
 }
 
 /* Connections that the home worker gave away came by letters that were posted before ours. */
@@ -498,7 +523,10 @@ static void close_group(struct worker *worker, size_t index, void *arg)
 {
 	struct listener *listener = arg;
 	(void)worker;
-	conn_group_close(&listener->groups[index]);
+	if (index < listener->ngroups)
+		conn_group_close(&listener->groups[index]);
+	if (index == listener->home && listener->web)
+		web_close(listener->web);
 }
 
 void listener_stop(struct listener *listener)
@@ -509,11 +537,12 @@ void listener_stop(struct listener *listener)
 			listener->name, busy);
 	crew_do(listener->crew, close_group, listener);
 	listener->ngroups = 0;
+	listener->web = NULL;
 }
 
 unsigned listener_connections(const struct listener *listener)
 {
-	unsigned n = 0;
+	unsigned n = listener->web ? web_connections(listener->web) : 0;
 	for (size_t i = 0; i < listener->ngroups; i++)
 		n += atomic_load_explicit(&listener->groups[i].open, memory_order_relaxed);
 	return n;
@@ -522,6 +551,8 @@ unsigned listener_connections(const struct listener *listener)
 struct str listener_summary(const struct listener *listener, struct arena *mem)
 {
 	uint64_t accepted = 0, refused = 0, broken = 0;
+	if (listener->web)
+		return web_summary(listener->web, mem);
 	for (size_t i = 0; i < listener->ngroups; i++) {
 		accepted +=
 			atomic_load_explicit(&listener->groups[i].accepted, memory_order_relaxed);
@@ -541,6 +572,8 @@ void listener_close(struct listener *listener)
 	remove_file(listener);
 	if (listener->pin >= 0)
 		close(listener->pin);
+	if (listener->web)
+		web_close(listener->web);
 	for (size_t i = 0; i < listener->ndoors; i++)
 		close_door(&listener->doors[i]);
 	for (size_t i = 0; i < listener->ngroups; i++)

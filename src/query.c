@@ -25,8 +25,10 @@ static void set_deadline(struct query *query)
 static void run(struct query *query)
 {
 	query->phase = Q_RUNNING;
+	query->began_us = turn_now_us(query->table->turn);
 	TAILQ_INSERT_TAIL(&query->table->running, query, link);
 	query->table->turn->running++;
+	query->table->inflight++;
 	table_set_keep(query->table->set);
 }
 
@@ -34,6 +36,7 @@ static void end(struct query *query)
 {
 	TAILQ_REMOVE(&query->table->running, query, link);
 	query->table->turn->running--;
+	query->table->inflight--;
 }
 
 bool query_begin(struct query *query, struct table *table, const struct question *ask,
@@ -45,6 +48,7 @@ bool query_begin(struct query *query, struct table *table, const struct question
 	query->done = done;
 	query->work = NULL;
 	query->phase = Q_STARTING;
+	query->began_us = 0;
 	set_deadline(query);
 	if (is_offered(table, ask))
 		table->conf->backend->start(query);
@@ -135,6 +139,20 @@ static void count(_Atomic uint64_t *counter)
 		memory_order_relaxed);
 }
 
+/* Whether the table fails, and how long it took. */
+static void take_note(struct query *query, bool at_once)
+{
+	struct table *table = query->table;
+	if (query->answer.status == ST_TEMP) {
+		table->failures++;
+		table->failed_ms = table->turn->now_ms;
+	} else {
+		table->failures = 0;
+	}
+	if (!at_once)
+		histogram_add(&table->took, turn_now_us(table->turn) - query->began_us);
+}
+
 void query_finish(struct query *query, const struct answer *answer)
 {
 	bool at_once = query->phase == Q_STARTING;
@@ -144,6 +162,7 @@ void query_finish(struct query *query, const struct answer *answer)
 		query->answer = (struct answer){
 			.status = ST_NOTFOUND, .ttl = answer->ttl, .no_store = answer->no_store};
 	count(&query->table->stats.results[query->answer.status]);
+	take_note(query, at_once);
 	query->phase = Q_FINISHED;
 	if (at_once)
 		return;

@@ -24,6 +24,7 @@ struct query {
 	uint64_t
 		deadline; /* ms on the turn's clock: what the asker allows (0: all the time), or the
 			    * end of the table's timeout where that comes first */
+	uint64_t began_us;            /* turn_now_us(), for measuring; 0: the answer came at once */
 	void (*done)(struct query *); /* once; the query is idle again when it is called */
 	struct answer answer;
 	void *work; /* the backend's, while the query runs */

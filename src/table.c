@@ -60,7 +60,7 @@ static bool open_one(struct table *table, struct error *error)
 	return error_prefix(error, "table %s", table->conf->name);
 }
 
-static struct table *find_same(const struct table_set *set, const struct table_conf *conf)
+struct table *table_set_find_same(const struct table_set *set, const struct table_conf *conf)
 {
 	for (size_t i = 0; i < set->n; i++) {
 		const struct table_conf *other = set->tables[i].conf;
@@ -73,7 +73,7 @@ static struct table *find_same(const struct table_set *set, const struct table_c
 static const struct table *find_unchanged(
 	const struct table_set *set, const struct table_conf *conf)
 {
-	const struct table *same = set ? find_same(set, conf) : NULL;
+	const struct table *same = set ? table_set_find_same(set, conf) : NULL;
 	return same && same->conf->digest == conf->digest ? same : NULL;
 }
 
@@ -112,6 +112,8 @@ void table_set_close(struct table_set *set)
 		struct table *table = &set->tables[--set->n];
 		if (table->conf->backend->close)
 			table->conf->backend->close(table);
+		for (size_t i = 0; i < MAX_PROTOCOLS; i++)
+			free(table->traffic[i]);
 	}
 	free(set->tables);
 	free(set->by_name);
@@ -130,16 +132,29 @@ static void take_counts(_Atomic uint64_t *to, _Atomic uint64_t *from, size_t n, 
 	}
 }
 
+static void take_traffic(struct table *to, struct table *from)
+{
+	for (unsigned i = 0; i < MAX_PROTOCOLS; i++) {
+		if (!from->traffic[i])
+			continue;
+		traffic_merge(table_traffic(to, i), from->traffic[i]);
+		*from->traffic[i] = (struct traffic){0};
+	}
+	histogram_merge(&to->took, &from->took);
+	from->took = (struct histogram){0};
+}
+
 void table_set_take_stats(struct table_set *to, struct table_set *from)
 {
 	for (size_t i = 0; i < from->n; i++) {
 		struct table_stats *part = &from->tables[i].stats;
-		struct table *heir = find_same(to, from->tables[i].conf);
+		struct table *heir = table_set_find_same(to, from->tables[i].conf);
 		if (!heir)
 			continue;
 		take_counts(heir->stats.results, part->results, ST_COUNT, 0);
 		take_counts(heir->stats.counters, part->counters, MAX_COUNTERS,
 			heir->conf->backend->gauges);
+		take_traffic(heir, &from->tables[i]);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "question.h"
 #include "setting.h"
+#include "stats.h"
 #include "turn.h"
 
 struct query;
@@ -64,6 +65,7 @@ struct backend {
 
 	const char *const *counters; /* names of table_stats.counters; NULL ends them */
 	unsigned gauges; /* bits of those that say how it is now, not how often it was */
+	unsigned alarms; /* bits of gauges: not 0 is a breaker that is open */
 };
 
 /* Every backend, in the order `mapmux help` shows them; NULL ends it. Defined in backends/list.c. */
@@ -134,7 +136,12 @@ struct table {
 	void *state;     /* the backend's */
 	TAILQ_HEAD(, query) running; /* query.c's: the longest first */
 	struct table_stats stats;
-	struct log_limit failures; /* one log line a second for failed questions */
+	struct traffic *traffic[MAX_PROTOCOLS]; /* by codec_index(); NULL: it never asked */
+	struct histogram took;                  /* answers to anybody that did not come at once */
+	unsigned inflight;                      /* how many run */
+	unsigned failures;                      /* ST_TEMP in a row, ... */
+	uint64_t failed_ms;                     /* the last one then; 0: never */
+	struct log_limit complaints;            /* one log line a second for failed questions */
 };
 
 /* All tables of one worker, of one configuration. Queries that are not idle use it, and who may still
@@ -170,6 +177,9 @@ static inline void table_set_leave(struct table_set *set)
 /* Moves the counters of `from` to the tables of the same name and type; gauges stay. */
 void table_set_take_stats(struct table_set *to, struct table_set *from);
 
+/* The table of the same name and type in another set, or NULL. */
+struct table *table_set_find_same(const struct table_set *set, const struct table_conf *conf);
+
 /* NULL when there is none of that name. */
 struct table *table_set_find(const struct table_set *set, struct str name);
 
@@ -187,6 +197,14 @@ static inline struct table *table_inner(const struct table *composite)
 
 /* Any thread: the table and those it stands around forget what they keep of that key (NULL: of all). */
 void table_forget(const struct table *table, const struct str *key);
+
+/* Its own thread: where questions of that protocol are counted. */
+static inline struct traffic *table_traffic(struct table *table, unsigned protocol)
+{
+	if (!table->traffic[protocol])
+		table->traffic[protocol] = memory_new(sizeof(struct traffic));
+	return table->traffic[protocol];
+}
 
 /* Its own thread: sets or adds to one of the backend's counters. */
 static inline void table_set_counter(struct table *table, unsigned which, uint64_t n)

@@ -17,6 +17,18 @@ static uint64_t steady_clock(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
+uint64_t turn_now_us(struct turn *turn)
+{
+	struct timespec ts;
+	if (turn->now_us == 0 && turn->clock != steady_clock)
+		turn->now_us = turn->clock() * 1000 + 1;
+	if (turn->now_us == 0) {
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+		turn->now_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000 + 1;
+	}
+	return turn->now_us;
+}
+
 void turn_init(struct turn *turn, void (*wake)(struct turn *))
 {
 	*turn = (struct turn){.clock = steady_clock, .wake = wake};
@@ -31,6 +43,7 @@ void turn_enter(struct turn *turn)
 	turn->entered = true;
 	turn->woken = false;
 	turn->now_ms = turn->clock();
+	turn->now_us = 0;
 }
 
 /* What was added outside of a turn, or is too much for this one, needs another. */

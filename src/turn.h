@@ -23,6 +23,7 @@ struct turn {
 	struct job_list answers; /* go first, so many in a turn */
 	struct job_list jobs;
 	uint64_t now_ms;         /* steady clock, read when a turn begins */
+	uint64_t now_us;         /* turn_now_us()'s; 0: not read in this turn */
 	uint64_t (*clock)(void); /* ms; NULL: CLOCK_MONOTONIC_COARSE */
 	void (*wake)(
 		struct turn *); /* asks the loop for a turn soon; never calls turn_leave() itself */
@@ -40,6 +41,10 @@ void turn_init(struct turn *turn, void (*wake)(struct turn *));
  * for wake(). Not nested. */
 void turn_enter(struct turn *turn);
 void turn_leave(struct turn *turn);
+
+/* The steady clock to the microsecond, for measuring; read once in a turn, and only if somebody asks.
+ * Never 0. */
+uint64_t turn_now_us(struct turn *turn);
 
 /* Queues a job once, however often it is asked for, until it runs. */
 void turn_add_job(struct turn *turn, struct job *job, void (*run)(struct job *));

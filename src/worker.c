@@ -37,6 +37,7 @@ struct worker {
 	struct table_set *tables; /* of the one in use */
 	struct http *http;        /* of the one that is being opened */
 	struct resolver *resolver;
+	struct stats stats;
 	struct timers timers;
 	struct event *alarm; /* for the earliest of the timers */
 	pthread_t thread;
@@ -108,12 +109,13 @@ static void wake(struct turn *turn)
 	event_add(worker_of(turn)->wake, &now);
 }
 
-void worker_read_mail(struct worker *worker)
+bool worker_read_mail(struct worker *worker)
 {
 	STAILQ_HEAD(, letter) mail = STAILQ_HEAD_INITIALIZER(mail);
 	pthread_mutex_lock(&worker->lock);
 	STAILQ_CONCAT(&mail, &worker->mail);
 	pthread_mutex_unlock(&worker->lock);
+	bool any = !STAILQ_EMPTY(&mail);
 
 	turn_enter(&worker->turn);
 	while (!STAILQ_EMPTY(&mail)) {
@@ -122,6 +124,7 @@ void worker_read_mail(struct worker *worker)
 		letter->open(worker, letter);
 	}
 	turn_leave(&worker->turn);
+	return any;
 }
 
 static void on_mail(evutil_socket_t fd, short what, void *arg)
@@ -350,6 +353,11 @@ struct turn *worker_turn(struct worker *worker)
 struct poller *worker_poller(struct worker *worker)
 {
 	return worker->poller;
+}
+
+struct stats *worker_stats(struct worker *worker)
+{
+	return &worker->stats;
 }
 
 struct table_set *worker_tables(struct worker *worker)

@@ -31,14 +31,16 @@ bool worker_run(struct worker *worker);
 /* Any thread: ends the loop after the letters posted so far, and waits for the thread. */
 void worker_stop(struct worker *worker);
 
-/* All workers stopped: opens the letters that came after the end, so that nothing in them is lost. */
-void worker_read_mail(struct worker *worker);
+/* All workers stopped: opens the letters that came after the end, so that nothing in them is lost.
+ * False: there was none. */
+bool worker_read_mail(struct worker *worker);
 void worker_free(struct worker *worker); /* stopped, or never run; its connections are gone */
 
 /* The worker's own thread only, or any before it runs. */
 struct event_base *worker_base(struct worker *worker);
 struct turn *worker_turn(struct worker *worker);
 struct poller *worker_poller(struct worker *worker);
+struct stats *worker_stats(struct worker *worker);
 struct table_set *worker_tables(struct worker *worker);  /* those in use */
 struct resolver *worker_resolver(struct worker *worker); /* made when the first table asks; of the
 							  * system's servers */

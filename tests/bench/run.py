@@ -26,7 +26,8 @@ import time
 
 KEYS = 1000
 TABLE = "t"
-GROUPS = ("static", "fronts", "url", "redis", "lua", "dns", "cache", "breaker", "churn", "memory")
+WEB_TABLES = 200
+GROUPS = ("static", "fronts", "url", "redis", "lua", "dns", "cache", "breaker", "churn", "web", "memory")
 IDLE_CONNECTIONS = 10000
 MANY_KEYS = 1000000
 VALUE_BYTES = 64 # of an entry of which there are many
@@ -198,6 +199,26 @@ def print_table(title, head, rows):
 		if n == 0:
 			print("  " + "  ".join("-" * width for width in widths))
 	sys.stdout.flush()
+
+
+class Scraper:
+	"""Calls a function ten times a second, in a thread."""
+
+	def __init__(self, function):
+		self.function = function
+		self.over = threading.Event()
+		self.thread = threading.Thread(target=self.run)
+
+	def run(self):
+		while not self.over.wait(0.1):
+			self.function()
+
+	def __enter__(self):
+		self.thread.start()
+
+	def __exit__(self, *_):
+		self.over.set()
+		self.thread.join()
 
 
 class SlowBackend:
@@ -919,6 +940,52 @@ zone:
 				"Connect, one lookup, close: %s over a unix socket, 10 at a time"
 					% protocol,
 				protocol, [("%s, 10 at a time" % protocol, options, judge)])
+
+	# --- /metrics ---
+
+	def run_web(self):
+		"""200 tables that were all asked; scraped ten times a second, which nobody does."""
+		port, address = free_port(), self.socket_address("mapmux")
+		words = [word for n in range(WEB_TABLES)
+			for word in ("--name", "table%d" % n, "--type", "memory", "--param", "")]
+		server = Process(self, "mapmux", [self.args.mapmux, "serve", "--threads", "1",
+			"--listen", "socketmap:" + address, "--listen", "http:127.0.0.1:%d" % port,
+			"--name", TABLE, "--type", "static", "--param", "file:" + self.table_file, *words])
+		server.wait_ready(address)
+		try:
+			client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+			for n in range(WEB_TABLES):
+				self.fetch(client, "/v1/lookup/table%d?key=k" % n, 404)
+			times = []
+			for _ in range(50):
+				began = time.monotonic()
+				size = len(self.fetch(client, "/metrics", 200))
+				times.append((time.monotonic() - began) * 1000)
+			rows = [("/metrics, %d tables, %d bytes" % (WEB_TABLES, size),
+				spread(times), "", "")]
+			self.judge(statistics.median(times) < 5, "/metrics with %d tables: %s ms, "
+				"at most 5" % (WEB_TABLES, spread(times)))
+			ratios = []
+			for _ in range(self.rounds):
+				alone = self.load(server, "socketmap", address, "--connections", "10")
+				with Scraper(lambda: self.fetch(client, "/metrics", 200)):
+					scraped = self.load(server, "socketmap", address, "--connections", "10")
+				ratios.append(scraped["requests"] / alone["requests"])
+			rows.append(("socketmap, 10 connections, scraped 10 times a second", "",
+				spread(ratios), "%.0f" % scraped["p99_us"]))
+			self.judge_ratio("lookups while /metrics is scraped 10 times a second", ratios, 0.95)
+		finally:
+			server.stop()
+		print_table("The http listener", ("", "ms", "rate to that without scrapes", "p99 us"), rows)
+
+	@staticmethod
+	def fetch(client, path, status):
+		client.request("GET", path)
+		answer = client.getresponse()
+		body = answer.read()
+		if answer.status != status:
+			raise NotRun("%s: HTTP status %d" % (path, answer.status))
+		return body
 
 	def run_memory(self):
 		rows = []

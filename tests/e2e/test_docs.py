@@ -36,7 +36,7 @@ from harness.wire import Closed, Stream
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "tcp", "policy", "url", "static", "memory",
                                                      "redis", "chain", "lua", "dns-mx", "userli", "keys", "guard",
-                                                     "cache", "reliability"))]
+                                                     "cache", "reliability", "http"))]
 OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
@@ -466,6 +466,9 @@ class Pages(Case):
     def test_guard(self):
         self.page("docs/guard.md")
 
+    def test_http(self):
+        self.page("docs/http.md")
+
     def test_readme(self):
         self.page("README.md")
 
@@ -516,7 +519,7 @@ class Settings(Case):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
         common = {name: default for page in OF_EVERY_TABLE for name, default in self.rows(page).items()}
         for topic in ("url", "static", "memory", "redis", "chain", "lua", "dns-mx", "userli",
-                      "socketmap", "dict", "tcp", "policy"):
+                      "socketmap", "dict", "tcp", "policy", "http"):
             listed = re.findall(r"(?m)^  ([a-z][\w.]*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)
             rows = {**common, **self.rows(topic)}
@@ -536,7 +539,7 @@ class Settings(Case):
 
     def test_example_shows_every_key(self):
         text = (ROOT / "conf/mapmux.yaml").read_text(encoding="utf-8")
-        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict", "tcp", "policy"):
+        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict", "tcp", "policy", "http"):
             for name in re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]", self.help(topic)):
                 with self.subTest(topic=topic, key=name):
                     self.assertRegex(text, rf"\b{name}:")

@@ -14,15 +14,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
-    ["setting", "turn", "timer", "breaker", "question", "table", "digest", "query", "codec"],
+    ["setting", "turn", "timer", "breaker", "question", "stats", "table", "digest", "query", "codec"],
     ["address", "domain", "mail", "json", "template", "config_parts", "config"],
     ["http", "resolver", "names", "redis", "poller", "worker", "crew", "fronts"],
     ["dialog", "conn", "backends"],
-    ["listener", "listeners", "daemon", "reload", "control", "client"],
+    ["survey", "web", "listener", "listeners", "daemon", "reload", "control", "client"],
     ["main"],
 ]
 LIBRARIES = {
-    "event2": {"http", "resolver", "names", "redis", "poller", "worker", "conn", "listener"},
+    "event2": {"http", "resolver", "names", "redis", "poller", "worker", "conn", "listener", "web"},
     "curl": {"http"},
     "ares": {"resolver"},
     "idn2": {"domain"},
@@ -46,7 +46,7 @@ def room(path):
     stem = path.stem
     if stem.startswith("front"):
         return "fronts"
-    for prefix in ("config", "http", "resolver", "json", "redis", "setting", "client"):
+    for prefix in ("config", "http", "resolver", "json", "redis", "setting", "client", "web"):
         if stem.startswith(prefix + "_"):
             return prefix
     return stem

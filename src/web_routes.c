@@ -1,0 +1,418 @@
+/* What an http listener answers: which path, which method, which of mapmux's words. */
+#include <stddef.h>
+
+#include "front_http.h"
+#include "json.h"
+#include "web_params.h"
+#include "web_request.h"
+#include "web_text.h"
+
+#define JSON "application/json"
+#define TEXT "text/plain; charset=utf-8"
+#define PROMETHEUS "text/plain; version=0.0.4; charset=utf-8"
+#define LOOKUP "/v1/lookup/"
+
+enum {
+	SURVEY_MS = 1000,     /* a worker that takes longer does not turn */
+	PAGE_MAX = 256 << 20, /* bytes: beyond all tables that one may have */
+};
+
+/* ---- words ---- */
+
+/* {"status":STATUS,"reason":WHY}; it was the client's mistake. */
+static void refuse(struct web_request *request, int code, const char *counted, const char *why)
+{
+	struct str quoted;
+	json_quote(str_of(why), &request->mem, &quoted);
+	errors_add(&worker_stats(web_worker(request))->errors, "http", counted, 1);
+	web_answer(request, code, JSON,
+		arena_printf(&request->mem, "{\"status\":\"error\",\"reason\":%s}\n", quoted.ptr));
+}
+
+static void answer_buf(struct web_request *request, int code, const char *type, struct buf *out)
+{
+	struct str text = arena_str(&request->mem, buf_str(out));
+	buf_free(out);
+	web_answer(request, code, type, text);
+}
+
+/* A parameter of the request; false: it is not as it has to be, and that was answered. */
+static bool param(struct web_request *request, const char *name, bool needed, struct str *value)
+{
+	enum web_found found = web_param(request->params, name, &request->mem, value);
+	if (found == WEB_FOUND || (found == WEB_ABSENT && !needed))
+		return true;
+	const char *what = found == WEB_ABSENT ? "is missing"
+					       : "is malformed: a bad %XX, a NUL, or given twice";
+	refuse(request, 400, "bad_parameter",
+		arena_printf(&request->mem, "the parameter %s %s", name, what).ptr);
+	return false;
+}
+
+static struct table *find_table(struct web_request *request, struct str name)
+{
+	struct table *table = table_set_find(web_tables(request), name);
+	if (!table)
+		refuse(request, 404, "unknown_table", "unknown table");
+	return table;
+}
+
+/* ---- figures ---- */
+
+static void end_survey(struct web_request *request)
+{
+	timer_clear(&request->timer);
+	if (request->survey)
+		survey_forget(request->survey);
+	request->survey = NULL;
+}
+
+static void on_survey(struct survey *survey)
+{
+	struct web_request *request = survey->arg;
+	request->survey = NULL;
+	end_survey(request);
+	request->surveyed(request, survey);
+}
+
+static void on_late(struct timer *timer)
+{
+	struct web_request *request =
+		(struct web_request *)(void *)((char *)timer - offsetof(struct web_request, timer));
+	end_survey(request);
+	request->surveyed(request, NULL);
+}
+
+static void survey(
+	struct web_request *request, void (*surveyed)(struct web_request *, const struct survey *))
+{
+	struct turn *turn = worker_turn(web_worker(request));
+	request->surveyed = surveyed;
+	request->survey = survey_start(web_crew(request), web_worker(request), on_survey, request);
+	timer_set(turn->timers, &request->timer, turn->now_ms + SURVEY_MS, on_late);
+}
+
+static void say_late(struct web_request *request)
+{
+	web_answer(request, 503, JSON,
+		STR("{\"status\":\"error\",\"reason\":\"a worker does not turn\"}\n"));
+}
+
+static void on_metrics(struct web_request *request, const struct survey *survey)
+{
+	struct buf out = {.max = PAGE_MAX};
+	if (!survey) {
+		say_late(request);
+		return;
+	}
+	web_metrics(survey, &out);
+	answer_buf(request, 200, PROMETHEUS, &out);
+}
+
+static void on_stats(struct web_request *request, const struct survey *survey)
+{
+	struct buf out = {.max = PAGE_MAX};
+	if (!survey) {
+		say_late(request);
+		return;
+	}
+	web_stats(survey, &out);
+	answer_buf(request, 200, JSON, &out);
+}
+
+static void on_health(struct web_request *request, const struct survey *survey)
+{
+	if (survey)
+		web_answer(request, 200, JSON, STR("{\"status\":\"ok\"}\n"));
+	else
+		say_late(request);
+}
+
+static void on_ready(struct web_request *request, const struct survey *survey)
+{
+	struct buf out = {.max = PAGE_MAX};
+	if (!survey) {
+		say_late(request);
+		return;
+	}
+	bool failing = web_failing(survey, &out);
+	struct str tables = arena_str(&request->mem, buf_str(&out));
+	buf_free(&out);
+	web_answer(request, failing ? 503 : 200, JSON,
+		arena_printf(&request->mem, "{\"status\":\"%s\",%s}\n", failing ? "failing" : "ok",
+			tables.ptr));
+}
+
+static void get_metrics(struct web_request *request)
+{
+	survey(request, on_metrics);
+}
+
+static void get_stats(struct web_request *request)
+{
+	survey(request, on_stats);
+}
+
+static void get_health(struct web_request *request)
+{
+	survey(request, on_health);
+}
+
+static void get_ready(struct web_request *request)
+{
+	survey(request, on_ready);
+}
+
+static void get_tables(struct web_request *request)
+{
+	struct buf out = {.max = PAGE_MAX};
+	web_tables_list(web_tables(request), &out);
+	answer_buf(request, 200, JSON, &out);
+}
+
+static void get_index(struct web_request *request)
+{
+	web_answer(request, 200, TEXT,
+		STR("mapmux " MAPMUX_VERSION "\n\n"
+		    "GET    /metrics                          for Prometheus\n"
+		    "GET    /health                           200 while all loops turn\n"
+		    "GET    /ready                            503 with the tables that fail\n"
+		    "GET    /v1/tables                        what can be asked\n"
+		    "GET    /v1/stats                         the figures, as JSON\n"
+		    "GET    /v1/lookup/TABLE?key=K[&user=U]   ask\n"
+		    "PUT    /v1/lookup/TABLE?key=K[&user=U]   write the body\n"
+		    "DELETE /v1/lookup/TABLE?key=K[&user=U]   remove\n"
+		    "POST   /v1/cache/purge?table=T[&key=K]   forget what is kept\n"));
+}
+
+/* ---- questions ---- */
+
+/* Objects and lists as they are; everything else is a string, so that its type never hangs on what it
+ * happens to look like. */
+static void add_value(struct buf *out, struct str value)
+{
+	bool container = value.len > 0 && (value.ptr[0] == '{' || value.ptr[0] == '[');
+	if (container && json_valid(value))
+		buf_add(out, value);
+	else
+		json_add(out, value);
+}
+
+static int code_of(unsigned result)
+{
+	static const int codes[RESULT_COUNT] = {
+		[ST_OK] = 200,
+		[ST_NOTFOUND] = 404,
+		[ST_TEMP] = 503,
+		[ST_PERM] = 500,
+		[RESULT_UNCERTAIN] = 500,
+	};
+	return codes[result];
+}
+
+static void count_answer(struct web_request *request)
+{
+	const struct query *query = &request->query;
+	struct traffic *traffic = table_traffic(query->table, web_protocol(request));
+	traffic->results[result_of(&query->answer)]++;
+	if (query->began_us > 0)
+		histogram_add(&traffic->took, turn_now_us(query->table->turn) - query->began_us);
+}
+
+static void answered(struct web_request *request)
+{
+	const struct answer *answer = &request->query.answer;
+	unsigned result = result_of(answer);
+	struct buf out = {.max = PAGE_MAX};
+	count_answer(request);
+	buf_printf(&out, "{\"status\":\"%s\"", result_name(result));
+	if (result == ST_OK && request->ask.op == OP_LOOKUP) {
+		buf_add(&out, STR(",\"value\":"));
+		add_value(&out, answer->rows[0].value);
+	}
+	if (result > ST_NOTFOUND) {
+		buf_add(&out, STR(",\"reason\":"));
+		json_add(&out, answer->why);
+	}
+	buf_add(&out, STR("}\n"));
+	answer_buf(request, code_of(result), JSON, &out);
+}
+
+static void on_answer(struct query *query)
+{
+	answered((
+		struct web_request *)(void *)((char *)query - offsetof(struct web_request, query)));
+}
+
+static void ask(struct web_request *request, struct table *table)
+{
+	request->query.mem = &request->mem;
+	if (query_begin(&request->query, table, &request->ask, on_answer))
+		answered(request);
+}
+
+/* A parameter of two words: false is the first, and what is meant without it. */
+static bool choice(struct web_request *request, const char *name, const char *first,
+	const char *second, bool *is_second)
+{
+	struct str word = str_of(first);
+	if (!param(request, name, false, &word))
+		return false;
+	*is_second = str_eq(word, str_of(second));
+	if (*is_second || str_eq(word, str_of(first)))
+		return true;
+	refuse(request, 400, "bad_parameter",
+		arena_printf(
+			&request->mem, "the parameter %s is neither %s nor %s", name, first, second)
+			.ptr);
+	return false;
+}
+
+/* The table's name is all that stands behind the prefix. */
+static struct table *read_question(struct web_request *request)
+{
+	struct str raw = str_skip(request->path, sizeof(LOOKUP) - 1), name;
+	struct question *ask = &request->ask;
+	bool priv, text;
+	*ask = (struct question){.op = OP_LOOKUP};
+	if (!web_decode(raw, false, &request->mem, &name)) {
+		refuse(request, 400, "bad_path", "the path is malformed: a bad %XX, or a NUL");
+		return NULL;
+	}
+	struct table *table = find_table(request, name);
+	if (!table || !param(request, "key", true, &ask->key) ||
+		!param(request, "user", false, &ask->user) ||
+		!choice(request, "scope", "shared", "priv", &priv) ||
+		!choice(request, "form", "json", "text", &text))
+		return NULL;
+	ask->scope = priv ? SCOPE_PRIV : SCOPE_SHARED;
+	ask->form = text ? FORM_TEXT : FORM_JSON;
+	return table;
+}
+
+static void write_one(struct web_request *request, int kind)
+{
+	struct table *table = read_question(request);
+	struct question *change = &request->ask;
+	if (!table)
+		return;
+	if (str_has(request->body, '\0')) {
+		refuse(request, 400, "bad_body", "the value holds a NUL");
+		return;
+	}
+	request->change = (struct change){
+		.kind = kind, .scope = change->scope, .key = change->key, .value = request->body};
+	change->op = OP_CHANGE;
+	change->key = STR("");
+	change->changes = &request->change;
+	change->nchanges = 1;
+	ask(request, table);
+}
+
+static void get_lookup(struct web_request *request)
+{
+	struct table *table = read_question(request);
+	if (table)
+		ask(request, table);
+}
+
+static void put_lookup(struct web_request *request)
+{
+	write_one(request, CH_SET);
+}
+
+static void delete_lookup(struct web_request *request)
+{
+	write_one(request, CH_UNSET);
+}
+
+static void post_purge(struct web_request *request)
+{
+	struct str name = {0}, key = {0};
+	if (!param(request, "table", true, &name) || !param(request, "key", false, &key))
+		return;
+	const struct table *table = find_table(request, name);
+	if (!table)
+		return;
+	table_forget(table, key.ptr ? &key : NULL);
+	web_answer(request, 200, JSON, STR("{\"status\":\"ok\"}\n"));
+}
+
+/* ---- routes ---- */
+
+static const struct route {
+	const char *path; /* one that ends in '/' stands for all that begin with it, but "/" */
+	enum web_method method;
+	const char *name;
+	void (*serve)(struct web_request *);
+} routes[] = {
+	{"/", WEB_GET, "GET", get_index},
+	{"/metrics", WEB_GET, "GET", get_metrics},
+	{"/health", WEB_GET, "GET", get_health},
+	{"/ready", WEB_GET, "GET", get_ready},
+	{"/v1/tables", WEB_GET, "GET", get_tables},
+	{"/v1/stats", WEB_GET, "GET", get_stats},
+	{LOOKUP, WEB_GET, "GET", get_lookup},
+	{LOOKUP, WEB_PUT, "PUT", put_lookup},
+	{LOOKUP, WEB_DELETE, "DELETE", delete_lookup},
+	{"/v1/cache/purge", WEB_POST, "POST", post_purge},
+};
+
+static bool matches(const struct route *route, struct str path)
+{
+	struct str prefix = str_of(route->path);
+	if (prefix.len > 1 && prefix.ptr[prefix.len - 1] == '/')
+		return path.len > prefix.len && str_starts(path, prefix);
+	return str_eq(path, prefix);
+}
+
+/* Looks at each byte of what was shown, wherever the first difference is. */
+static bool knows_token(const struct web_request *request)
+{
+	const struct http_conf *conf = web_conf(request)->conf;
+	struct str token = str_of(conf->token), shown = request->token;
+	volatile unsigned char differs = token.len != shown.len;
+	for (size_t i = 0; token.len > 0 && i < shown.len; i++)
+		differs |= (unsigned char)(shown.ptr[i] ^ token.ptr[i % token.len]);
+	return token.len == 0 || !differs;
+}
+
+void web_route(struct web_request *request)
+{
+	struct str allow = {"", 0};
+	if (!knows_token(request)) {
+		refuse(request, 401, "bad_token", "this needs Authorization: Bearer TOKEN");
+		return;
+	}
+	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes); i++) {
+		if (!matches(&routes[i], request->path))
+			continue;
+		if (routes[i].method == request->method) {
+			routes[i].serve(request);
+			return;
+		}
+		allow = arena_printf(
+			&request->mem, "%s%s%s", allow.ptr, allow.len ? ", " : "", routes[i].name);
+	}
+	request->allow = allow.len > 0 ? allow.ptr : NULL;
+	if (request->allow)
+		refuse(request, 405, "bad_method", "the path does not take this method");
+	else
+		refuse(request, 404, "bad_path", "there is no such path");
+}
+
+/* ---- the end of a client ---- */
+
+bool web_abandon(struct web_request *request)
+{
+	if (request->query.phase != Q_IDLE && request->ask.op == OP_CHANGE)
+		return true;
+	web_cancel(request);
+	return false;
+}
+
+void web_cancel(struct web_request *request)
+{
+	end_survey(request);
+	query_cancel(&request->query);
+}
