@@ -103,6 +103,7 @@ void url_ask_init(struct url_ask *ask, struct query *query, void (*answered)(str
 	ask->fetch.done = on_fetched;
 	ask->fetch.method = "GET";
 	ask->fetch.want_head = query->table->conf->wants_ttl;
+	ask->fetch.once = query->table->conf->options.side_effects;
 	ask->query = query;
 	ask->answered = answered;
 	ask->key = query->ask->key;

@@ -474,6 +474,27 @@ static void test_policy_is_asked_once(void **state)
 	assert_int_equal(fixture->web->nlog, 1);
 }
 
+/* The same for a lookup that changes something: without the option the other upstream is asked. */
+static void test_side_effects_are_asked_once(void **state)
+{
+	struct fixture *fixture = *state;
+	fixture->web = web_new(answer_by_number); /* hangs up */
+	char one[256], param[520];
+	snprintf(one, sizeof(one), "%s", at_web(fixture, "/one/{}"));
+	snprintf(param, sizeof(param), "%s %s", one, at_web(fixture, "/two/{}"));
+	assert_true(stand_add(&fixture->stand, "once", &backend_url, "param", param, "side_effects",
+		"yes", NULL));
+	assert_true(stand_add(&fixture->stand, "often", &backend_url, "param", param, NULL));
+	open_tables(fixture);
+	struct question question = lookup_of("k");
+	struct query query = run_query(fixture, "once", &question);
+	assert_int_equal(query.answer.status, ST_TEMP);
+	assert_int_equal(fixture->web->nlog, 1);
+	query = run_query(fixture, "often", &question);
+	assert_int_equal(query.answer.status, ST_TEMP);
+	assert_int_equal(fixture->web->nlog, 3);
+}
+
 static const char *answer_and_break(const char *request, unsigned nth)
 {
 	(void)nth;
@@ -581,6 +602,7 @@ int main(void)
 		TEST(test_policy),
 		TEST(test_policy_statuses),
 		TEST(test_policy_is_asked_once),
+		TEST(test_side_effects_are_asked_once),
 		TEST(test_broken),
 		TEST(test_cancel),
 	};
