@@ -94,6 +94,7 @@ static void start_policy(struct query *query)
 	url_ask_init(ask, query, on_action);
 	ask->is_prefix = true; /* there is no key */
 	ask->fetch.method = "POST";
+	ask->fetch.once = true; /* it may count what it sees */
 	ask->fetch.content_type = json ? "application/json" : "application/x-www-form-urlencoded";
 	ask->fetch.send = json ? json_object(question->attrs, question->nattrs, query->mem)
 			       : form_body(question->attrs, question->nattrs, query->mem);

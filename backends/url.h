@@ -45,7 +45,8 @@ struct url_shared {
 	struct template *suffix; /* of private keys */
 	struct http_options http;
 	unsigned char verdicts[STATUS_MAX];
-	struct log_limit refused; /* 401 and 403 taken as not found */
+	unsigned char policy_verdicts[STATUS_MAX]; /* no key: a 404 is a mistake */
+	struct log_limit refused;                  /* 401 and 403 taken as not found */
 	struct log_limit bad_keys;
 	struct log_limit advice; /* on the option `value` */
 };

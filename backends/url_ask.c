@@ -161,14 +161,16 @@ static void warn_refused(const struct url_ask *ask)
 enum status url_judge(const struct url_ask *ask, const char **why)
 {
 	const struct http_fetch *fetch = &ask->fetch;
+	const struct url_shared *shared = url_shared_of(ask->query);
+	const unsigned char *verdicts =
+		ask->query->ask->op == OP_POLICY ? shared->policy_verdicts : shared->verdicts;
 	bool known = fetch->status >= 0 && fetch->status < STATUS_MAX;
 	*why = NULL;
 	if (fetch->result != HTTP_REPLY) {
 		*why = arena_printf(fetch->mem, "%s: %s", url_origin_of(ask), fetch->why.ptr).ptr;
 		return ST_TEMP;
 	}
-	unsigned verdict =
-		known ? url_shared_of(ask->query)->verdicts[fetch->status] : VERDICT_TEMP;
+	unsigned verdict = known ? verdicts[fetch->status] : VERDICT_TEMP;
 	if (verdict == VERDICT_OK)
 		return ST_OK;
 	if (verdict == VERDICT_NOTFOUND) {

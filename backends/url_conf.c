@@ -157,19 +157,20 @@ static bool apply_rules(const struct setting_map *rules, unsigned exactness,
 	return true;
 }
 
-/* His and the built-in ones, the more exact over the less exact: `4xx: perm` leaves 404 alone. */
-static bool make_verdicts(
-	const struct setting_map *rules, unsigned char *verdicts, struct error *error)
+/* His and the built-in ones, the more exact over the less exact: `4xx: perm` leaves 404 alone. `absent`
+ * is what a 4xx means of itself. */
+static bool make_verdicts(const struct setting_map *rules, enum verdict absent,
+	unsigned char *verdicts, struct error *error)
 {
 	memset(verdicts, VERDICT_TEMP, STATUS_MAX);
 	if (!apply_rules(rules, 0, verdicts, error))
 		return false;
-	memset(verdicts + 400, VERDICT_NOTFOUND, 100);
+	memset(verdicts + 400, (int)absent, 100);
 	memset(verdicts + 500, VERDICT_TEMP, 100);
 	if (!apply_rules(rules, 1, verdicts, error))
 		return false;
 	verdicts[200] = VERDICT_OK;
-	verdicts[404] = verdicts[410] = VERDICT_NOTFOUND;
+	verdicts[404] = verdicts[410] = (unsigned char)absent;
 	verdicts[408] = verdicts[425] = verdicts[429] = VERDICT_TEMP;
 	return apply_rules(rules, 2, verdicts, error);
 }
@@ -345,7 +346,8 @@ bool url_check(struct table_conf *table, struct error *error)
 	bool ok = json_pointer_valid(str_of(table->options.value)) ||
 		  error_set(error, "value: a JSON pointer begins with '/', and ~ is written ~0");
 	ok = ok && compile_templates(conf, shared, error) &&
-	     make_verdicts(&conf->status, shared->verdicts, error) &&
+	     make_verdicts(&conf->status, VERDICT_NOTFOUND, shared->verdicts, error) &&
+	     make_verdicts(&conf->status, VERDICT_PERM, shared->policy_verdicts, error) &&
 	     make_http_options(conf, shared, error);
 	if (!ok) {
 		url_drop(table);

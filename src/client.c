@@ -16,6 +16,7 @@ static const char usage[] =
 	"       mapmux query [OPTIONS] dict:... --set KEY VALUE | --unset KEY | --inc KEY N ...\n"
 	"ENDPOINT   socketmap:unix:PATH:TABLE  socketmap:inet:HOST:PORT:TABLE\n"
 	"           dict:unix:PATH:TABLE       dict:inet:HOST:PORT:TABLE\n"
+	"           tcp:HOST:PORT\n"
 	"KEY        - reads keys from standard input, one a line\n"
 	"  --json            one JSON object a line\n"
 	"  --timeout 10s     the longest wait for one answer\n"
@@ -218,7 +219,7 @@ static bool complete_key(
 
 static bool check_dict(struct options *options, struct error *error)
 {
-	if (!options->endpoint.dict && (options->dict_only || options->iterate_only))
+	if (options->endpoint.protocol != ASK_DICT && (options->dict_only || options->iterate_only))
 		return error_set(error, "%s needs an endpoint dict:...",
 			options->dict_only ? options->dict_only : options->iterate_only);
 	if (options->iterate_only && !options->iterate)
@@ -355,7 +356,7 @@ static bool look_up(struct run *run, struct str key)
 	struct str whole = key;
 	if (strlen(key.ptr) != key.len) {
 		reply.why = STR("a key cannot hold a NUL byte");
-	} else if (run->options->endpoint.dict &&
+	} else if (run->options->endpoint.protocol == ASK_DICT &&
 		   !complete_key(run->options, &whole, &mem, &error)) {
 		reply.why = str_of(error.text);
 	} else {

@@ -1,4 +1,4 @@
-/* The client side of socketmap and of Dovecot's dict: one blocking connection, one question at a
+/* The client side of socketmap, tcp_table and Dovecot's dict: one blocking connection, one question at a
  * time. Prints nothing. */
 #include "client_wire.h"
 
@@ -28,24 +28,45 @@ static bool parse_place(
 	       (address->kind != ADDRESS_SYSTEMD || error_set(error, "is none"));
 }
 
+static bool parse_tcp(
+	struct str place, struct arena *mem, struct address *address, struct error *error)
+{
+	return address_parse(arena_str(mem, place).ptr, mem, address, error) &&
+	       (address->kind == ADDRESS_INET || error_set(error, "is none"));
+}
+
+/* As in Postfix what follows the last colon is the table. */
+static bool parse_map(
+	struct str rest, struct arena *mem, struct endpoint *endpoint, struct error *error)
+{
+	size_t n = rest.len;
+	while (n > 0 && rest.ptr[n - 1] != ':')
+		n--;
+	endpoint->table = str_skip(rest, n);
+	if (n == 0)
+		return error_set(error, "is none");
+	return parse_place((struct str){rest.ptr, n - 1}, mem, &endpoint->address, error);
+}
+
 bool endpoint_parse(
 	const char *text, struct arena *mem, struct endpoint *endpoint, struct error *error)
 {
+	static const char *const names[] = {"socketmap", "dict", "tcp"};
 	struct str rest = str_of(text), protocol;
-	str_cut(&rest, ':', &protocol);
-	endpoint->dict = str_eq(protocol, STR("dict"));
-	size_t n = rest.len;
-	while (n > 0 && rest.ptr[n - 1] != ':') /* as in Postfix the last colon counts */
-		n--;
-	endpoint->table = str_skip(rest, n);
 	struct error why = {"is none"};
-	bool known = endpoint->dict || str_eq(protocol, STR("socketmap"));
-	if (known && n > 0 &&
-		parse_place((struct str){rest.ptr, n - 1}, mem, &endpoint->address, &why))
+	size_t n = 0;
+	str_cut(&rest, ':', &protocol);
+	while (n <= ASK_TCP && !str_eq(protocol, str_of(names[n])))
+		n++;
+	*endpoint = (struct endpoint){.protocol = n, .table = STR("")};
+	if (n == ASK_TCP && parse_tcp(rest, mem, &endpoint->address, &why))
+		return true;
+	if (n < ASK_TCP && parse_map(rest, mem, endpoint, &why))
 		return true;
 	return error_set(error,
 		"endpoint '%s': %s; allowed: socketmap:unix:PATH:TABLE, "
-		"socketmap:inet:HOST:PORT:TABLE, dict:unix:PATH:TABLE, dict:inet:HOST:PORT:TABLE",
+		"socketmap:inet:HOST:PORT:TABLE, dict:unix:PATH:TABLE, dict:inet:HOST:PORT:TABLE, "
+		"tcp:HOST:PORT",
 		text, why.text);
 }
 
@@ -208,7 +229,7 @@ static bool begin(struct peer *peer)
 	peer->asked = 0;
 	peer->connected = address->kind == ADDRESS_UNIX ? connect_unix(peer, address->path)
 							: connect_inet(peer, address);
-	if (peer->connected && peer->endpoint->dict)
+	if (peer->connected && peer->endpoint->protocol == ASK_DICT)
 		add_hello(peer);
 	return peer->connected;
 }
@@ -357,7 +378,7 @@ static bool ask_socketmap(struct peer *peer, struct str key, struct arena *mem, 
 	       (socketmap_reply(payload, mem, reply) || bad_reply(peer));
 }
 
-/* dict. */
+/* Lines. */
 
 /* A line without its end; it stays in `in` until the next reading. */
 static bool read_line(struct peer *peer, struct str *line)
@@ -379,6 +400,87 @@ static bool read_line(struct peer *peer, struct str *line)
 			return false;
 	}
 }
+
+/* tcp_table. */
+
+/* %XX both ways; what cannot stand in a line, and '%', are coded. */
+static void add_coded(struct buf *out, struct str text)
+{
+	for (size_t i = 0; i < text.len; i++) {
+		unsigned char c = (unsigned char)text.ptr[i];
+		if (c <= ' ' || c == '%' || c >= 0x7f)
+			buf_printf(out, "%%%02X", c);
+		else
+			buf_add_char(out, (char)c);
+	}
+}
+
+static int digit_value(char c)
+{
+	static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+	const char *at = c ? strchr(digits, c) : NULL;
+	return at ? (int)(at - digits) % 16 : -1;
+}
+
+static bool uncode(struct str coded, struct arena *mem, struct str *text)
+{
+	char *to = arena_alloc(mem, coded.len + 1);
+	size_t n = 0;
+	for (size_t i = 0; i < coded.len; i++) {
+		to[n++] = coded.ptr[i];
+		if (coded.ptr[i] != '%')
+			continue;
+		if (coded.len - i < 3)
+			return false;
+		int high = digit_value(coded.ptr[i + 1]), low = digit_value(coded.ptr[i + 2]);
+		if (high < 0 || low < 0)
+			return false;
+		to[n - 1] = (char)(high * 16 + low);
+		i += 2;
+	}
+	*text = (struct str){to, n};
+	return true;
+}
+
+/* As Postfix: three digits of which the first one counts, a blank, a text. */
+bool tcp_reply(struct str line, struct arena *mem, struct reply *reply)
+{
+	struct str rest = line, code, text;
+	*reply = (struct reply){0};
+	if (!str_cut(&rest, ' ', &code) || code.len != 3 || !uncode(rest, mem, &text))
+		return false;
+	for (size_t i = 0; i < code.len; i++)
+		if (code.ptr[i] < '0' || code.ptr[i] > '9')
+			return false;
+	switch (code.ptr[0]) {
+	case '2':
+		put_value(reply, mem, text);
+		return true;
+	case '4':
+		reply->outcome = GOT_TEMP;
+		reply->why = text;
+		return true;
+	case '5':
+		reply->outcome = GOT_NOTFOUND;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool ask_tcp(struct peer *peer, struct str key, struct arena *mem, struct reply *reply)
+{
+	struct str line;
+	if (!begin(peer))
+		return false;
+	buf_add(&peer->out, STR("get "));
+	add_coded(&peer->out, key);
+	buf_add_char(&peer->out, '\n');
+	return send_request(peer) && read_line(peer, &line) &&
+	       (tcp_reply(line, mem, reply) || bad_reply(peer));
+}
+
+/* dict. */
 
 /* The body of the next reply line: servers may number their replies (*ID, then +ID TAB body). */
 static bool read_reply(struct peer *peer, struct str *body)
@@ -518,10 +620,11 @@ static bool ask_dict(struct peer *peer, struct str key, struct arena *mem, struc
 
 void peer_lookup(struct peer *peer, struct str key, struct arena *mem, struct reply *reply)
 {
+	static bool (*const asks[])(struct peer *, struct str, struct arena *, struct reply *) = {
+		[ASK_SOCKETMAP] = ask_socketmap, [ASK_DICT] = ask_dict, [ASK_TCP] = ask_tcp};
 	bool ok;
 	do {
-		ok = peer->endpoint->dict ? ask_dict(peer, key, mem, reply)
-					  : ask_socketmap(peer, key, mem, reply);
+		ok = asks[peer->endpoint->protocol](peer, key, mem, reply);
 		if (!ok)
 			break_off(peer, mem, reply);
 		/* As Postfix does: an idle connection may have been closed meanwhile. */

@@ -1,4 +1,4 @@
-/* The client side of socketmap and of Dovecot's dict: one blocking connection, one question at a
+/* The client side of socketmap, tcp_table and Dovecot's dict: one blocking connection, one question at a
  * time. */
 #ifndef MAPMUX_CLIENT_WIRE_H
 #define MAPMUX_CLIENT_WIRE_H
@@ -11,9 +11,9 @@ enum outcome { GOT_OK, GOT_NOTFOUND, GOT_TEMP, GOT_PERM, GOT_UNCERTAIN };
 
 /* Where to ask. */
 struct endpoint {
-	bool dict;
+	enum { ASK_SOCKETMAP, ASK_DICT, ASK_TCP } protocol;
 	struct address address;
-	struct str table;
+	struct str table; /* tcp: none */
 };
 
 struct reply {
@@ -41,7 +41,7 @@ struct peer {
 	struct error error; /* why a reading or writing function has said false */
 };
 
-/* socketmap:unix:PATH:TABLE, socketmap:inet:HOST:PORT:TABLE, and the same with dict. */
+/* socketmap:unix:PATH:TABLE, socketmap:inet:HOST:PORT:TABLE, and the same with dict; tcp:HOST:PORT. */
 bool endpoint_parse(
 	const char *text, struct arena *mem, struct endpoint *endpoint, struct error *error);
 
@@ -61,6 +61,7 @@ void peer_close(struct peer *peer);
 
 /* Replies taken apart; pure. False: not a reply that the protocol knows. */
 bool socketmap_reply(struct str payload, struct arena *mem, struct reply *reply);
+bool tcp_reply(struct str line, struct arena *mem, struct reply *reply);
 bool dict_lookup_reply(struct str line, struct arena *mem, struct reply *reply);
 bool dict_commit_reply(struct str line, struct arena *mem, struct reply *reply);
 

@@ -23,6 +23,8 @@ enum decoded {
 	DECODE_BROKEN,  /* send `out`, then close */
 };
 
+struct table_conf;
+
 struct codec {
 	const char *name;
 	unsigned max_inflight;        /* questions under way on one connection; more are not read */
@@ -31,6 +33,10 @@ struct codec {
 	int64_t idle_timeout;         /* ms, the listener's default; 0: never */
 	const struct setting *settings; /* the listener's keys beyond the common ones */
 	size_t conf_size, session_size; /* session: zeroed memory for each connection */
+
+	/* Once, by the loader: rules between the settings, and whether the listener's table offers what
+	 * will be asked of it. An error begins with the name of a setting and ": ". NULL: no rules. */
+	bool (*check)(const void *conf, const struct table_conf *table, struct error *error);
 
 	/* Of a protocol that shows all tables to whoever comes: do these settings make him prove who he is?
 	 * Where they do not, it is served to this machine only. NULL: it may be served to anybody. */
@@ -43,7 +49,11 @@ struct codec {
 	enum decoded (*decode)(void *session, const void *conf, struct str in, size_t *used,
 		struct message *message, struct buf *out, const char **why);
 
-	/* The answer to the message that carried `tag`. */
+	/* Why the protocol cannot carry what an ST_OK says; NULL: it can. As a function NULL: it can
+	 * always. Ask by codec_fit(). */
+	const char *(*unfit)(const struct answer *answer);
+
+	/* The answer to the message that carried `tag`; codec_fit() has seen it. */
 	void (*encode)(void *session, const void *conf, uint64_t tag, const struct answer *answer,
 		struct buf *out);
 
@@ -52,6 +62,14 @@ struct codec {
 
 /* Every codec; NULL ends it. Defined in fronts.c. */
 extern const struct codec *const codecs[];
+
+/* Before encode(): a value that the protocol cannot carry makes the answer ST_TEMP, and is not cut. */
+static inline void codec_fit(const struct codec *codec, struct answer *answer)
+{
+	const char *why = answer->status == ST_OK && codec->unfit ? codec->unfit(answer) : NULL;
+	if (why)
+		*answer = (struct answer){.status = ST_TEMP, .why = str_of(why)};
+}
 
 /* Its place in that list, below MAX_PROTOCOLS. */
 unsigned codec_index(const struct codec *codec);

@@ -253,6 +253,20 @@ static bool check_duplicate(struct config *config, struct draft *draft, struct s
 	return true;
 }
 
+/* The codec's own rules. What it says begins with the name of a setting, which has a place. */
+static bool check_codec(struct draft *draft, struct section *section,
+	const struct listen_conf *listen, struct error *error)
+{
+	const struct codec *codec = listen->codec;
+	if (!codec->check || codec->check(listen->conf, listen->table, error))
+		return true;
+	struct error plain = *error;
+	struct str rest = str_of(plain.text), key;
+	str_cut(&rest, ':', &key);
+	return fail_at(error, section_place(draft, section, arena_str(&draft->mem, key).ptr), "%s",
+		str_trim(rest).ptr);
+}
+
 /* Whoever comes sees all tables, and may write: on any other address than our own he needs the token. */
 static bool check_exposure(struct draft *draft, struct section *section,
 	const struct listen_conf *listen, struct error *error)
@@ -289,7 +303,8 @@ static bool load_listener(struct config *config, struct draft *draft, struct sec
 	return check_duplicate(config, draft, section, listen, error) &&
 	       check_socket_keys(draft, section, listen, error) &&
 	       check_exposure(draft, section, listen, error) &&
-	       find_table(config, draft, section, listen, error);
+	       find_table(config, draft, section, listen, error) &&
+	       check_codec(draft, section, listen, error);
 }
 
 static bool load_listeners(struct config *config, struct draft *draft, struct error *error)

@@ -186,6 +186,7 @@ static void count_answer(const struct slot *slot)
 
 static void answered(struct slot *slot)
 {
+	codec_fit(slot->dialog->home->conf->codec, &slot->query.answer);
 	count_answer(slot);
 	if (slot->query.answer.status >= ST_TEMP)
 		complain(slot, &slot->query.answer);

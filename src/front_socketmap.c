@@ -135,9 +135,12 @@ static enum decoded decode(void *session, const void *conf, struct str in, size_
 	return read_request((struct str){in.ptr + header, length}, message, out, why);
 }
 
-static bool can_be_carried(struct str value)
+static const char *unfit(const struct answer *answer)
 {
-	return value.len <= MAX_REPLY - 3 && str_is_line(value);
+	struct str value = answer->rows[0].value;
+	return value.len <= MAX_REPLY - 3 && str_is_line(value)
+		       ? NULL
+		       : "socketmap cannot carry the value";
 }
 
 static void encode(
@@ -148,10 +151,7 @@ static void encode(
 	(void)tag;
 	switch (answer->status) {
 	case ST_OK:
-		if (can_be_carried(answer->rows[0].value))
-			add_reply(out, STR("OK "), answer->rows[0].value);
-		else
-			add_reply(out, STR("TEMP "), STR("socketmap cannot carry the value"));
+		add_reply(out, STR("OK "), answer->rows[0].value);
 		break;
 	case ST_NOTFOUND:
 		add_reply(out, STR("NOTFOUND "), STR(""));
@@ -172,5 +172,6 @@ const struct codec codec_socketmap = {
 	.settings = settings,
 	.conf_size = sizeof(struct socketmap_conf),
 	.decode = decode,
+	.unfit = unfit,
 	.encode = encode,
 };

@@ -1,4 +1,5 @@
 /* The list of codecs: a new protocol is a file and a line here. */
 #include "fronts.h"
 
-const struct codec *const codecs[] = {&codec_socketmap, &codec_dict, &codec_http, NULL};
+const struct codec *const codecs[] = {
+	&codec_socketmap, &codec_dict, &codec_tcp, &codec_policy, &codec_http, NULL};

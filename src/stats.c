@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-const uint32_t bucket_ends_us[BUCKETS] = {
+const uint32_t bucket_ends_us[HISTOGRAM_BUCKETS] = {
 	100,
 	250,
 	500,
@@ -26,7 +26,7 @@ const uint32_t bucket_ends_us[BUCKETS] = {
 void histogram_add(struct histogram *histogram, uint64_t us)
 {
 	unsigned bucket = 0;
-	while (bucket < BUCKETS && us > bucket_ends_us[bucket])
+	while (bucket < HISTOGRAM_BUCKETS && us > bucket_ends_us[bucket])
 		bucket++;
 	histogram->buckets[bucket]++;
 	histogram->sum_us += us;
@@ -34,7 +34,7 @@ void histogram_add(struct histogram *histogram, uint64_t us)
 
 void histogram_merge(struct histogram *to, const struct histogram *from)
 {
-	for (unsigned i = 0; i <= BUCKETS; i++)
+	for (unsigned i = 0; i <= HISTOGRAM_BUCKETS; i++)
 		to->buckets[i] += from->buckets[i];
 	to->sum_us += from->sum_us;
 }
@@ -42,7 +42,7 @@ void histogram_merge(struct histogram *to, const struct histogram *from)
 uint64_t histogram_count(const struct histogram *histogram)
 {
 	uint64_t n = 0;
-	for (unsigned i = 0; i <= BUCKETS; i++)
+	for (unsigned i = 0; i <= HISTOGRAM_BUCKETS; i++)
 		n += histogram->buckets[i];
 	return n;
 }

@@ -9,14 +9,14 @@
 
 #include "question.h"
 
-enum { BUCKETS = 17 }; /* with an end; one more is open */
+enum { HISTOGRAM_BUCKETS = 17 }; /* with an end; one more is open */
 
 /* The last microsecond of each bucket: 100 us to 30 s. */
-extern const uint32_t bucket_ends_us[BUCKETS];
+extern const uint32_t bucket_ends_us[HISTOGRAM_BUCKETS];
 
 /* Zeroed memory is empty. Each answer is in one bucket; who prints them adds them up. */
 struct histogram {
-	uint64_t buckets[BUCKETS + 1];
+	uint64_t buckets[HISTOGRAM_BUCKETS + 1];
 	uint64_t sum_us;
 };
 

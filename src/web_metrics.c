@@ -10,8 +10,8 @@ struct page {
 	const struct survey *survey;
 	struct buf *out;
 	struct arena mem;
-	struct str *tables;           /* table="NAME", by table_conf.index */
-	struct str ends[BUCKETS + 1]; /* ,le="SECONDS"} and a blank */
+	struct str *tables;                     /* table="NAME", by table_conf.index */
+	struct str ends[HISTOGRAM_BUCKETS + 1]; /* ,le="SECONDS"} and a blank */
 };
 
 static void begin(struct page *page, const char *name, const char *type, const char *help)
@@ -59,7 +59,7 @@ static void add_histogram(
 {
 	struct str bucket = arena_printf(&page->mem, "%s_bucket{%s", name, labels.ptr);
 	uint64_t n = 0;
-	for (unsigned i = 0; i <= BUCKETS; i++) {
+	for (unsigned i = 0; i <= HISTOGRAM_BUCKETS; i++) {
 		n += histogram->buckets[i];
 		ADD(page, bucket, page->ends[i]);
 		add_value(page, n);
@@ -215,10 +215,10 @@ static void prepare(struct page *page)
 	page->tables = arena_alloc(&page->mem, survey->ntables * sizeof(*page->tables));
 	for (size_t i = 0; i < survey->ntables; i++)
 		page->tables[i] = label(page, "table", survey->tables[i].conf->name);
-	for (unsigned i = 0; i < BUCKETS; i++)
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
 		page->ends[i] = arena_printf(
 			&page->mem, ",le=\"%s\"} ", seconds(&page->mem, bucket_ends_us[i]).ptr);
-	page->ends[BUCKETS] = STR(",le=\"+Inf\"} ");
+	page->ends[HISTOGRAM_BUCKETS] = STR(",le=\"+Inf\"} ");
 }
 
 void web_metrics(const struct survey *survey, struct buf *out)

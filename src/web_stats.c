@@ -43,7 +43,7 @@ static void add_figures(
 	buf_add(out, STR("},"));
 	add_number(out, "sum_us", all->sum_us);
 	buf_add(out, STR(",\"buckets\":["));
-	for (unsigned i = 0; i <= BUCKETS; i++)
+	for (unsigned i = 0; i <= HISTOGRAM_BUCKETS; i++)
 		buf_printf(out, "%s%" PRIu64, i ? "," : "", all->buckets[i]);
 	buf_add(out, STR("]}"));
 }
@@ -146,7 +146,7 @@ void web_stats(const struct survey *survey, struct buf *out)
 	buf_add_char(out, ',');
 	add_number(out, "workers", survey->crew->n);
 	buf_add(out, STR(",\"bucket_ends_us\":["));
-	for (unsigned i = 0; i < BUCKETS; i++)
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
 		buf_printf(out, "%s%" PRIu32, i ? "," : "", bucket_ends_us[i]);
 	buf_add(out, STR("],"));
 	add_listeners(out, survey);

@@ -20,12 +20,14 @@
 #define READ_SIZE 65536
 /* A longer request is an error, as in any server: else a client could make us buffer for ever. */
 #define MAX_REQUEST 16384
-/* The shortest request is "0:," or "L\n"; the longest answer is below 16 bytes. */
+/* The shortest request is "0:," or "L\n" or "x\n\n"; the longest answer is below 16 bytes. */
 #define WRITE_SIZE ((MAX_REQUEST + READ_SIZE) / 2 * 16)
 #define MAX_EVENTS 256
 
 static const char socketmap_answer[] = "8:OK value,";
 static const char dict_answer[] = "Ovalue\n";
+static const char tcp_answer[] = "200 value\n";
+static const char policy_answer[] = "action=value\n\n";
 
 struct conn {
 	char *in; /* the start of a request whose rest has not come */
@@ -92,6 +94,45 @@ static ssize_t frame_dict(const char *buf, size_t len, size_t *answers)
 		else if (buf[used] != 'H')
 			return -1;
 		used = (size_t)(nl - buf) + 1;
+	}
+	return (ssize_t)used;
+}
+
+static ssize_t frame_tcp(const char *buf, size_t len, size_t *answers)
+{
+	size_t used = 0;
+
+	while (used < len) {
+		const char *nl = memchr(buf + used, '\n', len - used);
+
+		if (!nl)
+			break;
+		if (nl - (buf + used) < 4 || memcmp(buf + used, "get ", 4) != 0)
+			return -1;
+		used = (size_t)(nl - buf) + 1;
+		++*answers;
+	}
+	return (ssize_t)used;
+}
+
+/* A request ends in an empty line, and is not empty itself. */
+static ssize_t frame_policy(const char *buf, size_t len, size_t *answers)
+{
+	size_t used = 0;
+	size_t line = 0;
+
+	while (line < len) {
+		const char *nl = memchr(buf + line, '\n', len - line);
+
+		if (!nl)
+			break;
+		if (nl == buf + line) {
+			if (line == used)
+				return -1;
+			used = line + 1;
+			++*answers;
+		}
+		line = (size_t)(nl - buf) + 1;
 	}
 	return (ssize_t)used;
 }
@@ -238,20 +279,30 @@ static int open_listener(const char *text)
 	return fd;
 }
 
+static const struct {
+	const char *name;
+	frame_fn *frame;
+	const char *answer;
+} protocols[] = {
+	{"socketmap", frame_socketmap, socketmap_answer},
+	{"dict", frame_dict, dict_answer},
+	{"tcp", frame_tcp, tcp_answer},
+	{"policy", frame_policy, policy_answer},
+};
+
 int main(int argc, char **argv)
 {
 	struct epoll_event events[MAX_EVENTS];
 	int listener;
 
-	if (argc == 3 && strcmp(argv[1], "socketmap") == 0) {
-		frame = frame_socketmap;
-		answer = socketmap_answer;
-	} else if (argc == 3 && strcmp(argv[1], "dict") == 0) {
-		frame = frame_dict;
-		answer = dict_answer;
-	} else {
-		fail("usage: floor socketmap|dict unix:PATH|HOST:PORT");
+	for (size_t i = 0; argc == 3 && i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+		if (strcmp(argv[1], protocols[i].name) == 0) {
+			frame = protocols[i].frame;
+			answer = protocols[i].answer;
+		}
 	}
+	if (!frame)
+		fail("usage: floor socketmap|dict|tcp|policy unix:PATH|HOST:PORT");
 	answer_len = strlen(answer);
 	signal(SIGPIPE, SIG_IGN);
 	raise_fd_limit(16384);

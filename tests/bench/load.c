@@ -39,7 +39,12 @@
 enum protocol {
 	SOCKETMAP,
 	DICT,
+	TCP,
+	POLICY,
+	PROTOCOLS,
 };
+
+static const char *const protocol_names[PROTOCOLS] = {"socketmap", "dict", "tcp", "policy"};
 
 enum status {
 	ST_OK,
@@ -162,9 +167,37 @@ static double latency_quantile(double q)
 	return (double)stats.max_ns / 1e3;
 }
 
+/* What Postfix sends at RCPT; the key is the recipient. */
+static const char policy_format[] =
+	"request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\n"
+	"client_address=192.0.2.17\nclient_name=mail.example.net\nclient_port=40123\n"
+	"reverse_client_name=mail.example.net\nserver_address=192.0.2.25\nserver_port=25\n"
+	"helo_name=mail.example.net\nsender=somebody@example.net\nrecipient=%s%s\n"
+	"recipient_count=0\nqueue_id=\ninstance=1a2b.6564a1b2.5f3c7.0\nsize=12345\n"
+	"etrn_domain=\nstress=\nsasl_method=\nsasl_username=\nsasl_sender=\nccert_subject=\n"
+	"ccert_issuer=\nccert_fingerprint=\nccert_pubkey_fingerprint=\n"
+	"encryption_protocol=TLSv1.3\nencryption_cipher=TLS_AES_256_GCM_SHA384\n"
+	"encryption_keysize=256\npolicy_context=\n\n";
+
+static int build_request(char *data, size_t room, const char *key, char *line)
+{
+	switch (opt.protocol) {
+	case SOCKETMAP:
+		return snprintf(data, room, "%d:%s,",
+			snprintf(line, room, "%s %s%s", opt.table, opt.prefix, key), line);
+	case DICT:
+		return snprintf(data, room, opt.sync ? "L%s%s\n" : "L%s%s\t\n", opt.prefix, key);
+	case TCP:
+		return snprintf(data, room, "get %s%s\n", opt.prefix, key);
+	default:
+		return snprintf(data, room, policy_format, opt.prefix, key);
+	}
+}
+
 static void build_requests(void)
 {
-	size_t room = strlen(opt.prefix) + strlen(opt.table) + (opt.key ? strlen(opt.key) : 0) + 64;
+	size_t room = strlen(opt.prefix) + strlen(opt.table) + (opt.key ? strlen(opt.key) : 0) +
+		      64 + (opt.protocol == POLICY ? sizeof(policy_format) : 0);
 	size_t longest = 0;
 	char *line = alloc_zeroed(1, room);
 
@@ -179,13 +212,7 @@ static void build_requests(void)
 			snprintf(number, sizeof(number), "k%zu", i);
 			key = number;
 		}
-		if (opt.protocol == SOCKETMAP) {
-			n = snprintf(line, room, "%s %s%s", opt.table, opt.prefix, key);
-			n = snprintf(data, room, "%d:%s,", n, line);
-		} else {
-			n = snprintf(
-				data, room, opt.sync ? "L%s%s\n" : "L%s%s\t\n", opt.prefix, key);
-		}
+		n = build_request(data, room, key, line);
 		requests[i] = (struct request){.data = data, .len = (size_t)n};
 		if (requests[i].len > longest)
 			longest = requests[i].len;
@@ -465,6 +492,44 @@ static ssize_t take_dict(struct conn *c, const char *buf, size_t len, uint64_t n
 	return ok ? end - buf + 1 : -1;
 }
 
+static ssize_t take_tcp(struct conn *c, const char *buf, size_t len, uint64_t now)
+{
+	const char *end = memchr(buf, '\n', len);
+	enum status status = ST_WRONG;
+
+	if (!end)
+		return 0;
+	if (starts_with(buf, len, "200 "))
+		status = ST_OK;
+	else if (starts_with(buf, len, "500 "))
+		status = ST_NOTFOUND;
+	else if (starts_with(buf, len, "400 "))
+		status = ST_TEMP;
+	return finish_oldest(c, status, now) ? end - buf + 1 : -1;
+}
+
+static ssize_t take_policy(struct conn *c, const char *buf, size_t len, uint64_t now)
+{
+	const char *end = memchr(buf, '\n', len);
+	enum status status = ST_WRONG;
+
+	if (!end || end + 1 == buf + len)
+		return 0;
+	if (end[1] != '\n')
+		return -1;
+	if (starts_with(buf, len, "action=DUNNO\n"))
+		status = ST_NOTFOUND;
+	else if (starts_with(buf, len, "action=DEFER_IF_PERMIT "))
+		status = ST_TEMP;
+	else if (starts_with(buf, len, "action="))
+		status = ST_OK;
+	return finish_oldest(c, status, now) ? end - buf + 2 : -1;
+}
+
+typedef ssize_t take_fn(struct conn *c, const char *buf, size_t len, uint64_t now);
+
+static take_fn *const takes[PROTOCOLS] = {take_socketmap, take_dict, take_tcp, take_policy};
+
 static void keep_partial(struct conn *c, const char *rest, size_t len)
 {
 	free(c->partial);
@@ -497,9 +562,7 @@ static unsigned read_answers(struct conn *c, uint64_t *now)
 		keep_partial(c, NULL, 0);
 	len += (size_t)n;
 	while (used < len) {
-		ssize_t took = opt.protocol == SOCKETMAP
-				       ? take_socketmap(c, inbuf + used, len - used, *now)
-				       : take_dict(c, inbuf + used, len - used, *now);
+		ssize_t took = takes[opt.protocol](c, inbuf + used, len - used, *now);
 
 		if (took == 0 && len - used <= MAX_ANSWER)
 			break;
@@ -805,7 +868,7 @@ static int run_idle(bool ask)
 }
 
 static const char usage[] =
-	"usage: load socketmap|dict ENDPOINT [OPTIONS]\n"
+	"usage: load socketmap|dict|tcp|policy ENDPOINT [OPTIONS]\n"
 	"       load idle ENDPOINT --connections N --hold SECONDS [--protocol P] [OPTIONS]\n"
 	"ENDPOINT: unix:PATH, HOST:PORT or inet:HOST:PORT\n"
 	"  --table T         the table, or the dict's name (t)\n"
@@ -816,14 +879,14 @@ static const char usage[] =
 	"  --keys N          ask for k0 to k(N-1) in turn (1000)\n"
 	"  --zipf            ask for kN 1/(N+1) times as often as for k0, at random\n"
 	"  --key K           ask for K only\n"
-	"  --prefix P        put before each key (socketmap: nothing, dict: shared/)\n"
+	"  --prefix P        put before each key (nothing; dict: shared/)\n"
 	"  --churn           connect, one lookup, close; N at a time\n"
 	"  --rate R          R requests a second, latency from the time each was due\n"
 	"  --expect STATUS   ok, notfound, temp or perm (ok): any other answer is an error\n"
 	"  --sync            dict: be a client that knows no async answers (H2 0)\n"
 	"  --settle S        wait so long between connecting and asking, and before closing\n"
 	"  --hold S          idle: keep the connections so long, or until SIGTERM (10)\n"
-	"  --protocol P      idle: ask once on each connection, with socketmap or dict\n"
+	"  --protocol P      idle: ask once on each connection, with one of them\n"
 	"  --json            print one JSON object\n"
 	"Exit code: 0 all answers as expected, 1 not, 2 could not run.\n";
 
@@ -834,11 +897,10 @@ static uint64_t parse_seconds(const char *what, const char *text)
 
 static enum protocol parse_protocol(const char *text)
 {
-	if (strcmp(text, "socketmap") == 0)
-		return SOCKETMAP;
-	if (strcmp(text, "dict") == 0)
-		return DICT;
-	fail("\"%s\" is not a protocol: expected socketmap or dict", text);
+	for (int i = 0; i < PROTOCOLS; i++)
+		if (strcmp(text, protocol_names[i]) == 0)
+			return (enum protocol)i;
+	fail("\"%s\" is not a protocol: expected socketmap, dict, tcp or policy", text);
 }
 
 static enum status parse_status(const char *text)

@@ -27,10 +27,13 @@ import time
 KEYS = 1000
 TABLE = "t"
 WEB_TABLES = 200
-GROUPS = ("static", "url", "redis", "lua", "dns", "cache", "breaker", "churn", "web", "memory")
+GROUPS = ("static", "fronts", "url", "redis", "lua", "dns", "cache", "breaker", "churn", "web", "memory")
 IDLE_CONNECTIONS = 10000
 MANY_KEYS = 1000000
 VALUE_BYTES = 64 # of an entry of which there are many
+
+# Requests of these name no table.
+LISTENER_KEYS = {"tcp": ",table=" + TABLE, "policy": ",table=%s,key=recipient" % TABLE}
 
 # What one lookup may cost through a url table, and what the floor and the bare libcurl loop cost
 # on the machine on which that limit was set: it scales with them.
@@ -294,7 +297,7 @@ class Bench:
 			raise NotRun("%s is not built" % self.args.mapmux)
 		address = self.socket_address("mapmux")
 		process = Process(self, "mapmux", [self.args.mapmux, "serve", "--threads", str(threads),
-			"--listen", "%s:%s" % (protocol, address),
+			"--listen", "%s:%s%s" % (protocol, address, LISTENER_KEYS.get(protocol, "")),
 			"--name", TABLE, "--type", table_type, "--param", param,
 			*(word for option in options for word in ("--option", option))])
 		process.wait_ready(address)
@@ -439,6 +442,20 @@ class Bench:
 			("10 connections, depth 8", conns(10, "--depth", "8"), None),
 		])
 		self.attempt("system calls", self.run_strace)
+
+	def run_fronts(self):
+		"""The other protocols over the same table."""
+		for protocol in ("tcp", "policy"):
+			def judge(name, rounds, protocol=protocol):
+				self.judge_ratio("%s, %s: rate to the floor's" % (protocol, name),
+					[m["rate"] / f["rate"] for f, m in rounds], 0.80)
+
+			self.attempt(protocol, self.compare_cases,
+				"Static table, %s over a unix socket, one worker" % protocol, protocol, [
+				("10 connections", ("--connections", "10"), judge),
+				("10 connections, depth 8",
+					("--connections", "10", "--depth", "8"), None),
+			])
 
 	def run_strace(self):
 		rows = []

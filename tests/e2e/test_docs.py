@@ -9,7 +9,7 @@ dns          records that the DNS server at port 53 knows, their names written o
 nginx        a server for nginx
 main.cf      settings of a private Postfix; a page's lines add up until the next yaml
 dovecot      files of a private Dovecot, named by their first line; a dovecot.conf begins a new one
-smtp, imap, socketmap, dict
+smtp, imap, socketmap, dict, tcp, policy
              lines of the client (C:) and of the server (S:, `...` is anything), spoken for real
 dovecot-2.4  not run; the page must say so
 """
@@ -26,7 +26,7 @@ from harness import Backend, Case, Mapmux, Reply, free_port, program, run, tempd
 from harness.base import answers
 from harness.dns import Knot
 from harness.dovecot import BASE, Dovecot
-from harness.mapmux import BAD, binary, mapmux
+from harness.mapmux import BAD, binary, mapmux, place
 from harness.nginx import Nginx
 from harness.postfix import Postfix, write_settled
 from harness.redis import Redis
@@ -34,9 +34,9 @@ from harness.userli import Userli
 from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "url", "static", "memory", "redis",
-                                                     "chain", "lua", "dns-mx", "userli", "keys", "guard", "cache",
-                                                     "reliability", "http"))]
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "tcp", "policy", "url", "static", "memory",
+                                                     "redis", "chain", "lua", "dns-mx", "userli", "keys", "guard",
+                                                     "cache", "reliability", "http"))]
 OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
@@ -77,7 +77,7 @@ def commands(text):
 
 
 def exchanges(text):
-    """{(method, target): (headers, body, status, answer)} of an http block."""
+    """{(method, target, body): (headers, status, answer)} of an http block."""
     found = {}
     for part in text.strip("\n").split("\n\n"):
         first, *lines = part.split("\n")
@@ -86,13 +86,13 @@ def exchanges(text):
         for number, line in enumerate(lines):
             if re.match(r"\d{3}( |$)", line):
                 assert number == len(lines) - 1, f"behind the answer: {part}"
-                found[method, target] = (headers, body, int(line[:3]), line[4:])
+                found[method, target, body] = (headers, int(line[:3]), line[4:])
             elif re.match(r"[A-Za-z-]+: ", line) and not body:
                 name, _, value = line.partition(": ")
                 headers[name] = value
             else:
                 body += line
-        assert (method, target) in found, f"without an answer: {part}"
+        assert (method, target, body) in found, f"without an answer: {part}"
     return found
 
 
@@ -119,7 +119,8 @@ class Page:
         self.text = (ROOT / name).read_text(encoding="utf-8")
         self.blocks = blocks(self.text)
         self.root = tempdir(case)
-        self.ports = {":8080": 0, ":8081": free_port(), ":10001": free_port(), ":10002": free_port()}
+        self.ports = {":8080": 0, ":8081": free_port(),
+                      **{f":{number}": free_port() for number in range(10001, 10007)}}
         self.urls, self.shown, self.asked = {}, {}, set()
         self.backend = Backend(case, self.serve)
         self.ports[":8080"] = self.backend.port
@@ -186,16 +187,18 @@ class Page:
 
     def serve(self, request):
         """The HTTP service: what the page shows, and 404 otherwise."""
-        wanted = self.shown.get((request.method, request.target))
-        if wanted is None:
+        shown = [key for key in self.shown if key[:2] == (request.method, request.target)]
+        if not shown:
             return None
-        headers, body, status, answer = wanted
+        body = request.body.decode() if request.method == "POST" else ""
+        key = next((key for key in shown if matches(key[2], body)), None)
+        if key is None:
+            return Reply(f"body: {request.body}", 599)
+        headers, status, answer = self.shown[key]
         for name, value in headers.items():
             if request.header(name) != value:
                 return Reply(f"{name}: {request.header(name)}", 599)
-        if request.method == "POST" and request.body.decode() != body:
-            return Reply(f"body: {request.body}", 599)
-        self.asked.add((request.method, request.target))
+        self.asked.add(key)
         return Reply(self.real(answer), status)
 
     def start_userli(self):
@@ -217,9 +220,9 @@ class Page:
         self.mux = None
 
     def socket_of(self, protocol):
-        found = re.search(rf'protocol: {protocol}, address: "unix:([^"]+)"', self.config)
-        assert found, f"no unix socket for {protocol} in the configuration"
-        return found.group(1)
+        found = re.search(rf'protocol: {protocol}, address: "([^"]+)"', self.config)
+        assert found, f"no listener for {protocol} in the configuration"
+        return place(found.group(1))
 
     def start_postfix(self):
         self.start_mapmux()
@@ -332,16 +335,25 @@ class Page:
             self.dialogue(text, ask)
 
     def run_dict(self, text):
+        self.lines("dict", text.replace("<TAB>", "\t"))
+
+    def run_tcp(self, text):
+        self.lines("tcp", text)
+
+    def run_policy(self, text):
+        self.lines("policy", text)
+
+    def lines(self, protocol, text):
+        """Says each C: line, and compares each S: line with the next that comes."""
         self.start_mapmux()
-        turns = re.split(r"(?m)(?<=\n)(?=C: )", text.replace("<TAB>", "\t"))
-        with Stream(self.socket_of("dict")) as stream:
-            for turn in turns:
-                for line in turn.strip("\n").split("\n"):
-                    if line.startswith("C: "):
-                        stream.send(line[3:].encode() + b"\n")
-                    else:
-                        got = stream.until(b"\n").decode()
-                        assert got == line[3:], f"shown: {line[3:]!r}; got: {got!r}"
+        with Stream(self.socket_of(protocol)) as stream:
+            for line in text.strip("\n").split("\n"):
+                assert re.match("[CS]:( |$)", line), line
+                if line.startswith("C:"):
+                    stream.send(line[3:].encode() + b"\n")
+                else:
+                    got = stream.until(b"\n").decode()
+                    assert got == line[3:], f"shown: {line[3:]!r}; got: {got!r}"
             assert stream.silent(0.05), "more came than is shown"
 
     @staticmethod
@@ -404,6 +416,12 @@ class Pages(Case):
 
     def test_dict(self):
         self.page("docs/dict.md")
+
+    def test_tcp(self):
+        self.page("docs/tcp.md")
+
+    def test_policy(self):
+        self.page("docs/policy.md")
 
     def test_url(self):
         self.page("docs/url.md")
@@ -501,7 +519,7 @@ class Settings(Case):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
         common = {name: default for page in OF_EVERY_TABLE for name, default in self.rows(page).items()}
         for topic in ("url", "static", "memory", "redis", "chain", "lua", "dns-mx", "userli",
-                      "socketmap", "dict", "http"):
+                      "socketmap", "dict", "tcp", "policy", "http"):
             listed = re.findall(r"(?m)^  ([a-z][\w.]*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)
             rows = {**common, **self.rows(topic)}
@@ -521,7 +539,7 @@ class Settings(Case):
 
     def test_example_shows_every_key(self):
         text = (ROOT / "conf/mapmux.yaml").read_text(encoding="utf-8")
-        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict", "http"):
+        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict", "tcp", "policy", "http"):
             for name in re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]", self.help(topic)):
                 with self.subTest(topic=topic, key=name):
                     self.assertRegex(text, rf"\b{name}:")

@@ -162,17 +162,12 @@ static bool has_listeners(struct str yaml)
 
 static bool load(struct world *world, const struct yaml *yaml, struct error *error)
 {
-	enum { MOST = 16 };
-	char file[64], from[] = "-c", at[] = "--listen", listeners[MOST][64];
-	char *argv[2 + 2 * MOST] = {from, file};
-	int fd = yaml_file(yaml), argc = 2;
+	/* Those whose requests name a table. */
+	char file[64], from[] = "-c", at[] = "--listen", socketmap[] = "socketmap:unix:socketmap",
+		       dict[] = "dict:unix:dict";
+	char *argv[] = {from, file, at, socketmap, at, dict};
+	int fd = yaml_file(yaml), argc = has_listeners(yaml->text) ? 2 : 6;
 	snprintf(file, sizeof(file), "/proc/self/fd/%d", fd);
-	for (int i = 0; !has_listeners(yaml->text) && codecs[i] && i < MOST; i++) {
-		const char *name = codecs[i]->name;
-		snprintf(listeners[i], sizeof(listeners[i]), "%s:unix:%s", name, name);
-		argv[argc++] = at;
-		argv[argc++] = listeners[i];
-	}
 	bool good = config_load(&world->config, argc, argv, error);
 	close(fd);
 	if (good)

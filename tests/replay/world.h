@@ -47,7 +47,7 @@ struct world {
 };
 
 /* Loads the configuration with the real loader and opens its tables. A YAML without listeners gets one
- * of each protocol, called as it is. On false nothing is left. */
+ * of socketmap and one of dict, called as they are. On false nothing is left. */
 bool world_open(
 	struct world *world, const struct yaml *yaml, unsigned workers, struct error *error);
 void world_close(struct world *world); /* its clients are gone */

@@ -153,6 +153,7 @@ static inline void stream_ask(struct stream_state *state, const struct message *
 	wait->tag = message->tag;
 	wait->in_order = message->in_order;
 	stream->answer(stream->script, message, run->messages++, &wait->mem, &wait->answer);
+	codec_fit(stream->codec, &wait->answer);
 	state->nquestions++;
 	while (state->nquestions > stream->late)
 		stream_answer_one(state);
@@ -287,11 +288,8 @@ static inline void *stream_default_conf(const struct codec *codec)
 {
 	void *conf = memory_new(codec->conf_size);
 	struct arena mem = {0};
-	for (const struct setting *s = codec->settings; s && s->name; s++) {
-		struct error error;
-		bool put = setting_put(s, conf, &mem, STR(""), str_of(s->fallback), &error);
-		assert(put);
-	}
+	if (codec->settings)
+		setting_fill(codec->settings, conf, &mem);
 	arena_clear(&mem);
 	return conf;
 }

@@ -123,14 +123,14 @@ static void server_end(struct server *server)
 }
 
 /* A client of it. */
-static void peer_init(struct peer *peer, struct endpoint *endpoint, bool dict, int version)
+static void peer_init(struct peer *peer, struct endpoint *endpoint, int protocol, int version)
 {
-	*endpoint = (struct endpoint){.dict = dict, .table = STR("t")};
+	*endpoint = (struct endpoint){.protocol = protocol, .table = STR("t")};
 	endpoint->address = (struct address){.kind = ADDRESS_UNIX, .path = sock_path};
 	*peer = (struct peer){.endpoint = endpoint,
 		.timeout_ms = 5000,
 		.version = version,
-		.user = dict ? STR("al\tice") : STR("")};
+		.user = protocol == ASK_DICT ? STR("al\tice") : STR("")};
 }
 
 static void endpoints_are_parsed(void **state)
@@ -140,12 +140,12 @@ static void endpoints_are_parsed(void **state)
 	struct endpoint endpoint;
 	struct error error;
 	assert_true(endpoint_parse("socketmap:unix:/run/x:y:alias", &mem, &endpoint, &error));
-	assert_false(endpoint.dict);
+	assert_int_equal(endpoint.protocol, ASK_SOCKETMAP);
 	assert_int_equal(endpoint.address.kind, ADDRESS_UNIX);
 	assert_string_equal(endpoint.address.path, "/run/x:y");
 	assert_str(endpoint.table, "alias");
 	assert_true(endpoint_parse("dict:unix:rel/path:", &mem, &endpoint, &error));
-	assert_true(endpoint.dict);
+	assert_int_equal(endpoint.protocol, ASK_DICT);
 	assert_string_equal(endpoint.address.path, "rel/path");
 	assert_str(endpoint.table, "");
 	assert_true(endpoint_parse("socketmap:inet:[::1]:10001:a b", &mem, &endpoint, &error));
@@ -153,12 +153,18 @@ static void endpoints_are_parsed(void **state)
 	assert_string_equal(endpoint.address.host, "::1");
 	assert_string_equal(endpoint.address.port, "10001");
 	assert_str(endpoint.table, "a b");
+	assert_true(endpoint_parse("tcp:[::1]:10003", &mem, &endpoint, &error));
+	assert_int_equal(endpoint.protocol, ASK_TCP);
+	assert_string_equal(endpoint.address.host, "::1");
+	assert_string_equal(endpoint.address.port, "10003");
+	assert_str(endpoint.table, "");
 	assert_true(endpoint_parse("dict:inet::10001:t", &mem, &endpoint, &error));
 	assert_string_equal(endpoint.address.host, "");
-	static const char *const bad[] = {"", "socketmap", "socketmap:", "tcp:127.0.0.1:1",
-		"socketmap:unix:/run/x", "socketmap:udp:h:1:t", "dict:inet:host:t",
-		"dict:inet:h:0:t", "dict:inet:h:99999:t", "dict:inet:systemd:x:t", "dict:unix::t",
-		"socketmap:127.0.0.1:10001:t", "foo:unix:/x:t"};
+	static const char *const bad[] = {"", "socketmap", "socketmap:", "tcp:unix:/run/x",
+		"tcp:127.0.0.1", "tcp:systemd:x", "tcp:", "socketmap:unix:/run/x",
+		"socketmap:udp:h:1:t", "dict:inet:host:t", "dict:inet:h:0:t", "dict:inet:h:99999:t",
+		"dict:inet:systemd:x:t", "dict:unix::t", "socketmap:127.0.0.1:10001:t",
+		"foo:unix:/x:t"};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		if (endpoint_parse(bad[i], &mem, &endpoint, &error))
 			fail_msg("%s was taken", bad[i]);
@@ -205,6 +211,49 @@ static void socketmap_replies(void **state)
 	assert_reply(socketmap_reply, "OK\tvalue", "bad");
 	assert_reply(socketmap_reply, "", "bad");
 	assert_reply(socketmap_reply, "O", "bad");
+}
+
+static void tcp_replies(void **state)
+{
+	(void)state;
+	assert_reply(tcp_reply, "200 value", "ok value");
+	assert_reply(tcp_reply, "200 ", "ok ");
+	assert_reply(tcp_reply, "200  a+b%20%c3%BC%25", "ok  a+b \303\274%");
+	assert_reply(tcp_reply, "500 not found", "notfound");
+	assert_reply(tcp_reply, "400 try%20later", "temp try later");
+	assert_reply(tcp_reply, "200", "bad");
+	assert_reply(tcp_reply, "2000 x", "bad");
+	assert_reply(tcp_reply, "2x0 x", "bad");
+	assert_reply(tcp_reply, "300 x", "bad");
+	assert_reply(tcp_reply, "200 %", "bad");
+	assert_reply(tcp_reply, "200 %4", "bad");
+	assert_reply(tcp_reply, "400 %4g", "bad");
+	assert_reply(tcp_reply, "", "bad");
+}
+
+static void tcp_conversation(void **state)
+{
+	(void)state;
+	const struct step steps[] = {{"get a%20b%25%C3%BC\n", "200 v%0A\n", 1},
+		{"get \n", "500 not found\n", 0}, {"get x\n", "400 down\r\n", 2}, {0}};
+	struct server server;
+	struct endpoint endpoint;
+	struct peer peer;
+	struct reply reply;
+	struct arena mem = {0};
+	server_start(&server, steps);
+	peer_init(&peer, &endpoint, ASK_TCP, 3);
+	peer_lookup(&peer, STR("a b%\303\274"), &mem, &reply);
+	assert_int_equal(reply.outcome, GOT_OK);
+	assert_str(reply.values[0], "v\n");
+	peer_lookup(&peer, STR(""), &mem, &reply);
+	assert_int_equal(reply.outcome, GOT_NOTFOUND);
+	peer_lookup(&peer, STR("x"), &mem, &reply);
+	assert_int_equal(reply.outcome, GOT_TEMP);
+	assert_str(reply.why, "down");
+	peer_close(&peer);
+	server_end(&server);
+	arena_clear(&mem);
 }
 
 static void dict_lookup_replies(void **state)
@@ -256,7 +305,7 @@ static void socketmap_conversation(void **state)
 		struct reply reply;
 		struct arena mem = {0};
 		server_start(&server, steps);
-		peer_init(&peer, &endpoint, false, 3);
+		peer_init(&peer, &endpoint, ASK_SOCKETMAP, 3);
 		peer_lookup(&peer, STR("key"), &mem, &reply);
 		assert_int_equal(reply.outcome, GOT_OK);
 		assert_str(reply.values[0], "value");
@@ -273,7 +322,7 @@ static void socketmap_conversation(void **state)
 }
 
 /* Whatever is no reply ends the conversation, as a failure. */
-static void assert_broken(bool dict, const char *request, const char *bad, const char *why)
+static void assert_broken(int protocol, const char *request, const char *bad, const char *why)
 {
 	const struct step steps[] = {{request, bad, 0}, {0}};
 	struct server server;
@@ -282,7 +331,7 @@ static void assert_broken(bool dict, const char *request, const char *bad, const
 	struct reply reply;
 	struct arena mem = {0};
 	server_start(&server, steps);
-	peer_init(&peer, &endpoint, dict, 3);
+	peer_init(&peer, &endpoint, protocol, 3);
 	peer_lookup(&peer, STR("k"), &mem, &reply);
 	assert_int_equal(reply.outcome, GOT_TEMP);
 	assert_true(reply.broken);
@@ -297,20 +346,24 @@ static void bad_replies_are_failures(void **state)
 {
 	(void)state;
 	static const char map[] = "3:t k,", dict[] = "H3\t2\t0\t\tt\nLk\tal\001tice\n";
-	assert_broken(false, map, "x", "bad reply");
-	assert_broken(false, map, ":", "bad reply");
-	assert_broken(false, map, "4:OK xy", "bad reply");
-	assert_broken(false, map, "999999999:", "bad reply");
-	assert_broken(false, map, "99999999999999999999999", "bad reply");
-	assert_broken(false, map, "4:what,", "bad reply");
-	assert_broken(false, map, "8:OK val", "closed");
-	assert_broken(false, map, "", "closed");
-	assert_broken(true, dict, "\n", "bad reply");
-	assert_broken(true, dict, "*0\n", "bad reply");
-	assert_broken(true, dict, "*1\n*2\n", "bad reply");
-	assert_broken(true, dict, "+1\tOx\n", "bad reply");
-	assert_broken(true, dict, "*1\n+2\tOx\n", "bad reply");
-	assert_broken(true, dict, "Ovalue", "closed");
+	assert_broken(ASK_SOCKETMAP, map, "x", "bad reply");
+	assert_broken(ASK_SOCKETMAP, map, ":", "bad reply");
+	assert_broken(ASK_SOCKETMAP, map, "4:OK xy", "bad reply");
+	assert_broken(ASK_SOCKETMAP, map, "999999999:", "bad reply");
+	assert_broken(ASK_SOCKETMAP, map, "99999999999999999999999", "bad reply");
+	assert_broken(ASK_SOCKETMAP, map, "4:what,", "bad reply");
+	assert_broken(ASK_SOCKETMAP, map, "8:OK val", "closed");
+	assert_broken(ASK_SOCKETMAP, map, "", "closed");
+	assert_broken(ASK_DICT, dict, "\n", "bad reply");
+	assert_broken(ASK_DICT, dict, "*0\n", "bad reply");
+	assert_broken(ASK_DICT, dict, "*1\n*2\n", "bad reply");
+	assert_broken(ASK_DICT, dict, "+1\tOx\n", "bad reply");
+	assert_broken(ASK_DICT, dict, "*1\n+2\tOx\n", "bad reply");
+	assert_broken(ASK_DICT, dict, "Ovalue", "closed");
+	assert_broken(ASK_TCP, "get k\n", "\n", "bad reply");
+	assert_broken(ASK_TCP, "get k\n", "300 x\n", "bad reply");
+	assert_broken(ASK_TCP, "get k\n", "500 100% sure\n", "bad reply");
+	assert_broken(ASK_TCP, "get k\n", "200 val", "closed");
 }
 
 static void dict_conversations(void **state)
@@ -337,7 +390,7 @@ static void dict_conversations(void **state)
 		struct reply reply;
 		struct arena mem = {0};
 		server_start(&server, steps);
-		peer_init(&peer, &endpoint, true, cases[i].version);
+		peer_init(&peer, &endpoint, ASK_DICT, cases[i].version);
 		for (int n = 0; n < 2; n++) {
 			peer_lookup(&peer, STR("shared/k"), &mem, &reply);
 			assert_int_equal(reply.outcome, GOT_OK);
@@ -369,7 +422,7 @@ static void assert_iteration(const char *sent, size_t cut, enum outcome outcome,
 	struct arena mem = {0};
 	struct buf got = {.max = 10000};
 	server_start(&server, steps);
-	peer_init(&peer, &endpoint, true, 3);
+	peer_init(&peer, &endpoint, ASK_DICT, 3);
 	peer_iterate(&peer, STR("shared/p/"), ITER_RECURSE | ITER_NO_VALUE, 5, add_row, &got, &mem,
 		&reply);
 	assert_int_equal(reply.outcome, outcome);
@@ -408,7 +461,7 @@ static void assert_commit(int version, const char *expect, const char *sent, enu
 	struct reply reply;
 	struct arena mem = {0};
 	server_start(&server, steps);
-	peer_init(&peer, &endpoint, true, version);
+	peer_init(&peer, &endpoint, ASK_DICT, version);
 	peer_commit(&peer, changes, 3, &mem, &reply);
 	assert_int_equal(reply.outcome, outcome);
 	peer_close(&peer);
@@ -444,7 +497,7 @@ static void a_silent_server_times_out(void **state)
 	struct arena mem = {0};
 	server_start(&server, steps);
 	/* Instead of closing, the server waits for a second connection. */
-	peer_init(&peer, &endpoint, false, 3);
+	peer_init(&peer, &endpoint, ASK_SOCKETMAP, 3);
 	peer.timeout_ms = 60;
 	int silent = socket(AF_UNIX, SOCK_STREAM, 0);
 	struct endpoint other = endpoint;
@@ -483,7 +536,7 @@ static void a_closed_idle_connection_is_opened_again(void **state)
 	struct reply reply;
 	struct arena mem = {0};
 	server_start(&server, steps);
-	peer_init(&peer, &endpoint, false, 3);
+	peer_init(&peer, &endpoint, ASK_SOCKETMAP, 3);
 	peer_lookup(&peer, STR("k"), &mem, &reply);
 	assert_str(reply.values[0], "a");
 	peer_lookup(&peer, STR("k"), &mem, &reply);
@@ -627,6 +680,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(endpoints_are_parsed),
 		cmocka_unit_test(socketmap_replies),
+		cmocka_unit_test(tcp_replies),
+		cmocka_unit_test(tcp_conversation),
 		cmocka_unit_test(dict_lookup_replies),
 		cmocka_unit_test(dict_commit_replies),
 		cmocka_unit_test(socketmap_conversation),

@@ -5,92 +5,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "fronts.h"
-#include "stream.h"
-
-static void *conf;
+#include "stream_check.h"
 
 static int set_up(void **state)
 {
 	(void)state;
-	conf = stream_default_conf(&codec_socketmap);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	free(conf);
-	return 0;
-}
-
-/* The key says how it is answered: a status and a text, or the text itself. */
-static void answer_by_key(const void *script, const struct message *message, size_t nth,
-	struct arena *mem, struct answer *answer)
-{
-	struct str rest = message->ask.key, word;
-	(void)script;
-	(void)nth;
-	str_cut(&rest, ' ', &word);
-	*answer = (struct answer){.status = ST_OK};
-	if (str_eq(word, STR("none")))
-		answer->status = ST_NOTFOUND;
-	else if (str_eq(word, STR("temp")))
-		answer->status = ST_TEMP;
-	else if (str_eq(word, STR("perm")))
-		answer->status = ST_PERM;
-	if (answer->status == ST_TEMP || answer->status == ST_PERM)
-		answer->why = arena_str(mem, rest);
-	if (answer->status != ST_OK)
-		return;
-	struct pair *row = arena_alloc(mem, sizeof(*row));
-	answer->nrows = 1;
-	answer->rows = row;
-	if (str_eq(word, STR("nul")))
-		row->value = arena_str(mem, STR("a\0b"));
-	else if (str_eq(word, STR("repeat"))) {
-		uint64_t n;
-		assert_true(str_u64(rest, &n));
-		char *to = arena_alloc(mem, n);
-		row->value = (struct str){memset(to, 'x', n), n};
-	} else if (!str_eq(word, STR("empty")))
-		row->value = arena_str(mem, message->ask.key);
-}
-
-static void play(struct str in, size_t late, struct stream *stream, struct stream_run *run)
-{
-	*stream = (struct stream){
-		.codec = &codec_socketmap,
-		.conf = conf,
-		.in = in,
-		.late = late,
-		.answer = answer_by_key,
-	};
-	stream_play(stream, run);
-	buf_add_char(&run->events, '\0');
-	buf_add_char(&run->out, '\0');
-	run->events.len--;
-	run->out.len--;
-}
-
-static void check_late(struct str in, size_t late, const char *events, const char *out)
-{
-	struct stream stream;
-	struct stream_run run;
-	play(in, late, &stream, &run);
-	if (events)
-		assert_string_equal(run.events.ptr, events);
-	if (out)
-		assert_string_equal(run.out.ptr, out);
-	assert_true(stream_same_cut_anywhere(&stream, &run));
-	stream_run_free(&run);
-}
-
-#define check(in, events, out) check_late(STR(in), 0, events, out)
-
-static bool starts(const char *text, const char *prefix)
-{
-	return strncmp(text, prefix, strlen(prefix)) == 0;
+	return check_set_up(&codec_socketmap);
 }
 
 /* Is `text` one whole netstring that starts so? */
@@ -107,7 +27,7 @@ static void check_bad(struct str in, const char *event, const char *prefix)
 {
 	struct stream stream;
 	struct stream_run run;
-	play(in, 0, &stream, &run);
+	check_play(in, 0, &stream, &run);
 	if (!starts(run.events.ptr, event))
 		fail_msg("%.*s: %s", (int)in.len, in.ptr, run.events.ptr);
 	if (!is_reply(run.out.ptr, prefix))
@@ -168,7 +88,7 @@ static void check_reply(struct str in, const char *prefix)
 {
 	struct stream stream;
 	struct stream_run run;
-	play(in, 0, &stream, &run);
+	check_play(in, 0, &stream, &run);
 	assert_int_equal(run.messages, 1);
 	if (!is_reply(run.out.ptr, prefix))
 		fail_msg("%.*s: %.100s", (int)in.len, in.ptr, run.out.ptr);
@@ -195,7 +115,7 @@ static void long_reasons_are_cut(void **state)
 	struct stream stream;
 	struct stream_run run;
 	buf_printf(&in, "3007:a temp %03000d,", 0);
-	play(buf_str(&in), 0, &stream, &run);
+	check_play(buf_str(&in), 0, &stream, &run);
 	assert_true(is_reply(run.out.ptr, "TEMP 000"));
 	assert_true(run.out.len < 1000);
 	stream_run_free(&run);
@@ -211,7 +131,7 @@ static void requests_without_a_key_are_refused(void **state)
 	check("5:alias,3:a b,", NULL, NULL);
 	struct stream stream;
 	struct stream_run run;
-	play(STR("5:alias,3:a b,"), 0, &stream, &run);
+	check_play(STR("5:alias,3:a b,"), 0, &stream, &run);
 	assert_int_equal(run.messages, 1);
 	assert_int_equal(run.refused, 1);
 	assert_non_null(strstr(run.out.ptr, ",4:OK b,"));
@@ -262,7 +182,7 @@ static void bad_requests_keep_the_order(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		struct stream stream;
 		struct stream_run run;
-		play(streams[i], 10, &stream, &run);
+		check_play(streams[i], 10, &stream, &run);
 		assert_true(starts(run.out.ptr, "4:OK 1,4:OK 2,"));
 		assert_non_null(strstr(run.out.ptr, ":PERM "));
 		assert_true(i == 1 || strstr(run.out.ptr, ",4:OK 3,"));
@@ -280,7 +200,7 @@ static void requests_may_be_as_long_as_configured(void **state)
 		struct stream stream;
 		struct stream_run run;
 		buf_printf(&in, "%d:a %0*d,", 100000 + over, 100000 + over - 2, 0);
-		play(buf_str(&in), 0, &stream, &run);
+		check_play(buf_str(&in), 0, &stream, &run);
 		assert_int_equal(run.broken, over);
 		assert_int_equal(run.messages, 1 - over);
 		for (size_t i = 0; i < 2; i++)
@@ -300,7 +220,7 @@ static void deep_pipelines(void **state)
 		buf_printf(&in, "6:a %04u,", i);
 		buf_printf(&want, "7:OK %04u,", i);
 	}
-	play(buf_str(&in), codec_socketmap.max_inflight - 1, &stream, &run);
+	check_play(buf_str(&in), codec_socketmap.max_inflight - 1, &stream, &run);
 	assert_int_equal(run.messages, 2000);
 	assert_true(str_eq(buf_str(&run.out), buf_str(&want)));
 	for (size_t i = 1; i < 40; i++)
@@ -336,5 +256,5 @@ int main(void)
 		cmocka_unit_test(deep_pipelines),
 		cmocka_unit_test(codec_says_what_it_wants),
 	};
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, check_tear_down);
 }

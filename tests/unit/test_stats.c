@@ -10,7 +10,7 @@
 static void buckets_include_their_end(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < BUCKETS; i++) {
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
 		struct histogram histogram = {0};
 		histogram_add(&histogram, bucket_ends_us[i]);
 		assert_int_equal(histogram.buckets[i], 1);
@@ -20,7 +20,7 @@ static void buckets_include_their_end(void **state)
 		assert_int_equal(histogram_count(&histogram), 2);
 	}
 	assert_int_equal(bucket_ends_us[0], 100);
-	assert_int_equal(bucket_ends_us[BUCKETS - 1], 30000000);
+	assert_int_equal(bucket_ends_us[HISTOGRAM_BUCKETS - 1], 30000000);
 }
 
 static void histograms_add_up(void **state)
@@ -34,7 +34,7 @@ static void histograms_add_up(void **state)
 	histogram_merge(&one, &two);
 	assert_int_equal(one.buckets[0], 1);
 	assert_int_equal(one.buckets[1], 2);
-	assert_int_equal(one.buckets[BUCKETS], 1);
+	assert_int_equal(one.buckets[HISTOGRAM_BUCKETS], 1);
 	assert_int_equal(one.sum_us, 1000000400);
 	assert_int_equal(histogram_count(&one), 4);
 }

@@ -415,6 +415,65 @@ static void test_policy(void **state)
 		"\r\n\r\n{\"sender\":\"a b@c\",\"empty\":\"\",\"x&y\":\"=\"}");
 }
 
+static const char *answer_by_number(const char *request, unsigned nth)
+{
+	(void)nth;
+	static const char *const replies[] = {WEB_REPLY("404", "0", ""), WEB_REPLY("403", "0", ""),
+		WEB_REPLY("500", "0", ""), WEB_REPLY("429", "0", ""), WEB_REPLY("204", "0", ""),
+		WEB_REPLY("200", "0", ""), WEB_REPLY("200", "2", "[]"),
+		WEB_REPLY("200", "11", " REJECT no\n"), WEB_REPLY("200", "4", "null"),
+		WEB_REPLY("200", "6", "<html>"), ""};
+	const char *number = strstr(request, "n=");
+	return replies[number ? atoi(number + 2) : 10];
+}
+
+/* There is no key that a 404 could be about: the service is not where it should be. */
+static void test_policy_statuses(void **state)
+{
+	static const enum status expected[] = {ST_PERM, ST_PERM, ST_TEMP, ST_TEMP, ST_TEMP, ST_TEMP,
+		ST_NOTFOUND, ST_OK, ST_NOTFOUND, ST_TEMP, ST_TEMP};
+	struct fixture *fixture = *state;
+	fixture->web = web_new(answer_by_number);
+	const char *param = at_web(fixture, "/policy");
+	assert_true(stand_add(
+		&fixture->stand, "t", &backend_url, "param", param, "method", "POST", NULL));
+	assert_true(stand_add(&fixture->stand, "own", &backend_url, "param", param, "method",
+		"POST", "status.404", "notfound", "status.4xx", "temp", NULL));
+	open_tables(fixture);
+	for (size_t i = 0; i < sizeof(expected) / sizeof(*expected); i++) {
+		char number[8];
+		snprintf(number, sizeof(number), "%zu", i);
+		const struct pair attr = {{"n", 1}, str_of(number)};
+		struct question question = {.op = OP_POLICY, .attrs = &attr, .nattrs = 1};
+		struct query query = run_query(fixture, "t", &question);
+		if (query.answer.status != expected[i])
+			fail_msg("reply %zu is %s", i, status_name(query.answer.status));
+		if (i == 7)
+			assert_found(&query, "REJECT no");
+		query = run_query(fixture, "own", &question);
+		if (i < 2)
+			assert_int_equal(query.answer.status, i == 0 ? ST_NOTFOUND : ST_TEMP);
+	}
+}
+
+/* It may count what it sees: once asked, it is not asked again, nor is another. */
+static void test_policy_is_asked_once(void **state)
+{
+	struct fixture *fixture = *state;
+	fixture->web = web_new(answer_by_number);
+	char one[256], param[520];
+	snprintf(one, sizeof(one), "%s", at_web(fixture, "/one"));
+	snprintf(param, sizeof(param), "%s %s", one, at_web(fixture, "/two"));
+	assert_true(stand_add(
+		&fixture->stand, "t", &backend_url, "param", param, "method", "POST", NULL));
+	open_tables(fixture);
+	const struct pair attr = {{"hang", 4}, {"up", 2}};
+	struct question question = {.op = OP_POLICY, .attrs = &attr, .nattrs = 1};
+	struct query query = run_query(fixture, "t", &question);
+	assert_int_equal(query.answer.status, ST_TEMP);
+	assert_int_equal(fixture->web->nlog, 1);
+}
+
 static const char *answer_and_break(const char *request, unsigned nth)
 {
 	(void)nth;
@@ -520,6 +579,8 @@ int main(void)
 		TEST(test_iterate),
 		TEST(test_change),
 		TEST(test_policy),
+		TEST(test_policy_statuses),
+		TEST(test_policy_is_asked_once),
 		TEST(test_broken),
 		TEST(test_cancel),
 	};

@@ -3,7 +3,7 @@
 from .base import Case, free_port, program, run, tempdir, wait_until
 from .backend import Backend, Reply, Store
 from .mapmux import Mapmux, serve, url
-from .wire import Dict, Imap, Socketmap
+from .wire import Dict, Imap, Policy, Socketmap, Tcp
 
-__all__ = ["Backend", "Case", "Dict", "Imap", "Mapmux", "Reply", "Socketmap", "Store",
+__all__ = ["Backend", "Case", "Dict", "Imap", "Mapmux", "Policy", "Reply", "Socketmap", "Store", "Tcp",
            "free_port", "program", "run", "serve", "tempdir", "url", "wait_until"]

@@ -1,7 +1,8 @@
-"""Raw clients: socketmap, Dovecot dict, IMAP. They check what they read and guess nothing."""
+"""Raw clients: socketmap, tcp_table, policy, Dovecot dict, IMAP. They check what they read and guess nothing."""
 
 import re
 import socket
+import urllib.parse
 
 from .base import PATIENCE, connect
 
@@ -113,6 +114,43 @@ class Socketmap(Stream):
 
     def ask(self, table, key):
         self.request(table, key)
+        return self.reply()
+
+
+class Tcp(Stream):
+    """Postfix's side of tcp_table."""
+
+    def request(self, key):
+        self.send(b"get " + octets(urllib.parse.quote_from_bytes(octets(key), safe="!\"#$&'()*+,/:;<=>?@[\\]^`{|}")) + b"\n")
+
+    def reply(self):
+        """(code, text) of the next reply; what Postfix would not read is a failure."""
+        line = self.until(b"\n")
+        assert len(line) < 4096, f"Postfix refuses a reply of {len(line) + 1} bytes"
+        found = re.fullmatch(rb"([245]00) ((?:[ -$&-~]|%[0-9A-Fa-f]{2})*)", line)
+        assert found, f"no reply: {line[:200]!r}"
+        return int(found.group(1)), text(urllib.parse.unquote_to_bytes(found.group(2)))
+
+    def ask(self, key):
+        self.request(key)
+        return self.reply()
+
+
+class Policy(Stream):
+    """Postfix's side of policy delegation."""
+
+    def request(self, **attributes):
+        self.send(b"".join(octets(f"{name}={value}\n") for name, value in attributes.items()) + b"\n")
+
+    def reply(self):
+        """The action; anything but one attribute and an empty line is a failure."""
+        line = self.until(b"\n")
+        assert self.exactly(1) == b"\n", f"no empty line behind {line!r}"
+        assert line.startswith(b"action=") and line != b"action=" and b"\r" not in line, f"no action: {line!r}"
+        return text(line[len(b"action="):])
+
+    def ask(self, **attributes):
+        self.request(**attributes)
         return self.reply()
 
 
