@@ -5,6 +5,7 @@
  * calls stands in a turn, like every other callback of the loop. */
 #include "web.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -411,6 +412,7 @@ struct web *web_open(
 
 void web_listen(struct web *web, int fd)
 {
+	assert(web->ndoors < MAX_DOORS);
 	struct evconnlistener *door = evconnlistener_new(
 		worker_base(web->home), NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 	evconnlistener_set_error_cb(door, on_accept_error);
@@ -469,7 +471,7 @@ void web_close(struct web *web)
 	web->deaf = true; /* nobody is let in for those that go now */
 	evhttp_free(web->http);
 	while ((guest = LIST_FIRST(&web->guests)))
-		guest_free(guest);
+		guest_free(guest); /* NOLINT(clang-analyzer-unix.Malloc): it unlinks itself */
 	event_free(web->look);
 	LIST_REMOVE(&web->stats, link);
 	table_set_leave(web->tables);
