@@ -10,6 +10,7 @@ enum {
 	CHORES = 2,    /* dead entries at the end of the line that an entry more clears away */
 	OVERHEAD = 16, /* what malloc() needs for itself */
 	LARGEST_PART = 8,
+	NEAR_HEAD = 8, /* so few moves ago, as a part of all entries: not moved again */
 };
 
 static size_t entry_bytes(const struct cache_entry *entry)
@@ -136,6 +137,12 @@ static bool is_over(
 	return entry->until_ms + (uint64_t)store->limits.stale_ms <= now_ms;
 }
 
+static void put_first(struct cache_store *store, struct cache_entry *entry)
+{
+	entry->moved = ++store->moves;
+	TAILQ_INSERT_HEAD(&store->ages, entry, age);
+}
+
 struct cache_entry *cache_store_find(
 	struct cache_store *store, struct str name, uint64_t hash, uint64_t now_ms)
 {
@@ -148,9 +155,9 @@ struct cache_entry *cache_store_find(
 		remove_at(store, link);
 		return NULL;
 	}
-	if (entry != TAILQ_FIRST(&store->ages)) {
+	if (store->moves - entry->moved > store->n / NEAR_HEAD) {
 		TAILQ_REMOVE(&store->ages, entry, age);
-		TAILQ_INSERT_HEAD(&store->ages, entry, age);
+		put_first(store, entry);
 	}
 	return entry;
 }
@@ -226,7 +233,7 @@ void cache_store_put(struct cache_store *store, const struct cache_place *place,
 	struct cache_entry **bucket = bucket_of(store, entry->hash);
 	entry->next = *bucket;
 	*bucket = entry;
-	TAILQ_INSERT_HEAD(&store->ages, entry, age);
+	put_first(store, entry);
 	store->n++;
 	store->bytes += bytes;
 }

@@ -14,6 +14,7 @@ struct cache_entry {
 	uint64_t until_ms; /* fresh so long; on the turn's clock */
 	uint64_t stamp;    /* of its slot, from before the source was asked */
 	uint32_t hash, name_len, answer_len;
+	uint32_t moved; /* store->moves, when it was last put first in the line */
 	uint16_t slot;
 	char bytes[]; /* the packed question, then the packed answer */
 };
@@ -31,7 +32,10 @@ struct cache_store {
 	struct pack_key key; /* of the hashes of names */
 	size_t n, bytes;     /* entries, and their memory */
 	uint64_t evicted, forgotten;
-	TAILQ_HEAD(cache_ages, cache_entry) ages; /* the most recently used first */
+	/* The most recently used first, nearly: an entry that is in the first eighth of the line for sure
+	 * stays where it is, so that what is asked for often does not touch its neighbours each time. */
+	TAILQ_HEAD(cache_ages, cache_entry) ages;
+	uint32_t moves; /* of entries to the head of the line; may wrap around */
 
 	/* A table that grows bucket by bucket: of `old`, those from `moved` on are still in use. */
 	struct cache_entry **buckets, **old;

@@ -25,8 +25,8 @@
 #define MAX_EVENTS 1024
 #define DRAIN_NS (5 * NS_PER_S)
 #define MAX_CONNS 1000000
-/* --zipf: so many draws, then the same again; more than one run asks. */
-#define DRAWS (1 << 21)
+/* --zipf: so many draws, then the same again; more than a minute asks. */
+#define DRAWS (1 << 24)
 
 /*
  * Latencies in nanoseconds: exact below 64, above it 64 buckets for each power of two, that is
