@@ -15,6 +15,7 @@ enum { MAX_NAME = 256 << 10 }; /* bytes; a longer question is asked by itself */
 struct passage {
 	struct cache_work work;
 	struct query child, *parent;
+	struct question ask;    /* a copy */
 	struct level_mark mark; /* comes before a change, where there is a second level */
 };
 
@@ -33,7 +34,7 @@ static void forget_changes(struct cache *cache, const struct question *ask)
 
 static void end_passage(struct passage *passage)
 {
-	forget_changes(cache_of(passage->parent), passage->parent->ask);
+	forget_changes(cache_of(passage->parent), &passage->ask);
 }
 
 static void on_passed(struct query *child)
@@ -55,7 +56,7 @@ static void leave_passage(struct cache_work *work)
 static void go_through(struct passage *passage)
 {
 	struct query *query = passage->parent;
-	if (query_begin(&passage->child, table_inner(query->table), query->ask, on_passed))
+	if (query_begin(&passage->child, table_inner(query->table), &passage->ask, on_passed))
 		on_passed(&passage->child);
 }
 
@@ -73,9 +74,10 @@ static void pass(struct query *query)
 	passage->child.mem = query->mem;
 	passage->child.deadline = query->deadline;
 	query->work = &passage->work;
-	forget_changes(cache_of(query), query->ask);
-	if (query->ask->op != OP_CHANGE || !level ||
-		!level_mark_start(level, &passage->mark, query->ask, query->mem, on_marked))
+	question_copy(&passage->ask, query->ask, query->mem);
+	forget_changes(cache_of(query), &passage->ask);
+	if (passage->ask.op != OP_CHANGE || !level ||
+		!level_mark_start(level, &passage->mark, &passage->ask, query->mem, on_marked))
 		go_through(passage);
 }
 
@@ -239,6 +241,7 @@ const struct backend backend_cache = {
 	.name = "cache",
 	.help = "keeps answers, and asks once for all who ask the same",
 	.can_expire = true, /* if the table inside can */
+	.copies_question = true,
 	.settings = cache_settings,
 	.conf_size = sizeof(struct cache_conf),
 	.wanted = cache_wanted,

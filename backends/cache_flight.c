@@ -254,7 +254,7 @@ static void go_on(struct waiter *waiter)
 	place.stamp = cache_stamp(cache->store->common, place.slot);
 	struct flight *next = flight_find(cache, &place);
 	part(waiter);
-	join(next ? next : flight_start(cache, &place, waiter->query->ask), waiter);
+	join(next ? next : flight_start(cache, &place, &flight->ask), waiter);
 }
 
 /* To all who wait, each his own copy. */

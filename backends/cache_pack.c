@@ -63,37 +63,35 @@ static bool counts(const struct vary *vary, struct str attr)
 	return !vary->narrowed;
 }
 
-static void add_text(struct buf *to, struct str s)
+/* No question takes more, packed. */
+static size_t question_size_at_most(const struct question *ask)
 {
-	char *room = buf_reserve(to, NUMBER_MAX + s.len);
-	if (room)
-		to->len += (size_t)(put_text(room, s) - room);
-}
-
-static void add_number(struct buf *to, uint64_t n)
-{
-	char *room = buf_reserve(to, NUMBER_MAX);
-	if (room)
-		to->len += (size_t)(put_number(room, n) - room);
+	size_t size = 1 + 4 * NUMBER_MAX + ask->key.len + ask->user.len;
+	for (size_t i = 0; i < ask->nattrs; i++)
+		size += 2 * NUMBER_MAX + ask->attrs[i].name.len + ask->attrs[i].value.len;
+	return size;
 }
 
 void question_pack(const struct question *ask, const struct vary *vary, struct buf *to)
 {
 	bool user = !vary->narrowed || vary->user || ask->scope == SCOPE_PRIV;
-	buf_add_char(to,
-		(char)((unsigned)ask->op << 4 | (unsigned)ask->form << 2 | (unsigned)ask->scope));
+	char *at = buf_reserve(to, question_size_at_most(ask));
+	if (!at)
+		return;
+	*at++ = (char)((unsigned)ask->op << 4 | (unsigned)ask->form << 2 | (unsigned)ask->scope);
 	if (ask->op == OP_ITERATE) {
-		add_number(to, ask->flags);
-		add_number(to, ask->max_rows);
+		at = put_number(at, ask->flags);
+		at = put_number(at, ask->max_rows);
 	}
-	add_text(to, ask->key);
-	add_text(to, user ? ask->user : STR(""));
+	at = put_text(at, ask->key);
+	at = put_text(at, user ? ask->user : STR(""));
 	for (size_t i = 0; i < ask->nattrs; i++) {
 		if (!counts(vary, ask->attrs[i].name))
 			continue;
-		add_text(to, ask->attrs[i].name);
-		add_text(to, ask->attrs[i].value);
+		at = put_text(at, ask->attrs[i].name);
+		at = put_text(at, ask->attrs[i].value);
 	}
+	to->len = (size_t)(at - to->ptr);
 }
 
 /* ---- answers ---- */

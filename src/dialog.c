@@ -244,10 +244,11 @@ static void refuse_table(struct dialog *dialog, const struct message *message)
 }
 
 /* A table that answers at once is done with the question before the next one is decoded, and needs
- * no copy of it. */
+ * no copy of it; nor does one that makes its own where it has to. */
 static void keep_question(struct slot *slot, const struct question *ask)
 {
-	if (slot->waiting || slot->query.table->conf->backend->cancel)
+	const struct backend *backend = slot->query.table->conf->backend;
+	if (slot->waiting || (backend->cancel && !backend->copies_question))
 		question_copy(&slot->ask, ask, &slot->mem);
 	else
 		slot->ask = *ask;
