@@ -68,7 +68,7 @@ static size_t question_size_at_most(const struct question *ask)
 {
 	size_t size = 1 + 4 * NUMBER_MAX + ask->key.len + ask->user.len;
 	for (size_t i = 0; i < ask->nattrs; i++)
-		size += 2 * NUMBER_MAX + ask->attrs[i].name.len + ask->attrs[i].value.len;
+		size += NUMBER_MAX + ask->attrs[i].name.len + NUMBER_MAX + ask->attrs[i].value.len;
 	return size;
 }
 
