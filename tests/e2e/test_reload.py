@@ -499,7 +499,6 @@ class Listeners(Reloaded):
         self.mux.stop()
         self.assertFalse(os.path.exists(self.path("x")))
 
-    @unittest.skipUnless(os.geteuid() == 0, "owners are root's to give")
     def test_mode_and_owner(self):
         group, user = grp.getgrnam("nogroup").gr_name, pwd.getpwnam("nobody").pw_name
 
@@ -520,7 +519,6 @@ class Listeners(Reloaded):
             self.assertEqual(seen(), expected)
             self.assertEqual(client.lookup("shared/k").value, "1")
 
-    @unittest.skipUnless(os.geteuid() == 0, "needs privileges to drop")
     def test_without_privileges(self):
         os.chmod(self.dir, 0o777)
         self.start([static("t", k="1")], user="nobody", group="nogroup")
