@@ -30,7 +30,7 @@ struct cache_common {
 	uint64_t hash_a, hash_b; /* keys of the hash: clients choose texts */
 	_Atomic uint64_t all;    /* the stamp of the table: moved by cache_common_forget_all() */
 	_Atomic uint64_t stamps[CACHE_SLOTS + 1];
-	/* ms: until then another process may know of a slot what was before a change (cache_shared.c) */
+	/* ms: until then another process may know of a slot what was before a change (cache_level.c) */
 	_Atomic uint64_t distrusted[CACHE_SLOTS + 1];
 
 	pthread_mutex_t lock; /* of what follows: cache_meet.c's */

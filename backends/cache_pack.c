@@ -184,7 +184,7 @@ static inline void sip_word(struct sip *s, uint64_t word)
 }
 
 /* The bytes of a word in the order of the machine, but for the last: hashes that leave the process
- * (cache_shared.c) are compared between machines of one kind only. */
+ * (cache_level.c) are compared between machines of one kind only. */
 uint64_t pack_hash(const struct pack_key *key, struct str text)
 {
 	struct sip s = {key->a ^ 0x736f6d6570736575u, key->b ^ 0x646f72616e646f6du,

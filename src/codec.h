@@ -30,6 +30,7 @@ struct codec {
 	unsigned max_inflight;        /* questions under way on one connection; more are not read */
 	bool ordered;                 /* what decode() writes waits for the answers before it */
 	bool closes_on_unknown_table; /* else encode() is given ST_PERM */
+	bool needs_table;             /* its requests name none: the listener must */
 	int64_t idle_timeout;         /* ms, the listener's default; 0: never */
 	const struct setting *settings; /* the listener's keys beyond the common ones */
 	size_t conf_size, session_size; /* session: zeroed memory for each connection */

@@ -150,16 +150,6 @@ static bool load_globals(struct config *config, struct draft *draft, struct erro
 
 /* -- listeners -- */
 
-static bool needs_table(const struct codec *codec)
-{
-	/* Their requests name none. */
-	static const char *const names[] = {"tcp", "policy", "sasl"};
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcmp(codec->name, names[i]) == 0)
-			return true;
-	return false;
-}
-
 int64_t listen_idle_timeout(const struct listen_conf *listen)
 {
 	return listen->options.idle_timeout >= 0 ? listen->options.idle_timeout
@@ -232,7 +222,7 @@ static bool find_table(struct config *config, struct draft *draft, struct sectio
 			listen->table = &config->tables[i];
 	}
 	const char *place = section_place(draft, section, "table");
-	if (*name == '\0' && needs_table(listen->codec))
+	if (*name == '\0' && listen->codec->needs_table)
 		return fail_at(error, place,
 			"is missing: requests of %s name no table, so the listener must; %s",
 			listen->codec->name, choices_print(&choices));

@@ -323,6 +323,7 @@ const struct codec codec_policy = {
 	.name = "policy",
 	.max_inflight = 16,
 	.ordered = true,
+	.needs_table = true,
 	.settings = settings,
 	.conf_size = sizeof(struct policy_conf),
 	.session_size = sizeof(struct policy_session),

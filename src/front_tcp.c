@@ -193,6 +193,7 @@ const struct codec codec_tcp = {
 	.name = "tcp",
 	.max_inflight = 16,
 	.ordered = true,
+	.needs_table = true,
 	.session_size = sizeof(struct tcp_session),
 	.check = check,
 	.decode = decode,
