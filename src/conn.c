@@ -49,12 +49,6 @@ static void on_answers(struct dialog *dialog)
 	touch((struct conn *)(void *)((char *)dialog - offsetof(struct conn, dialog)));
 }
 
-static void count(_Atomic uint64_t *counter)
-{
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-		memory_order_relaxed);
-}
-
 /* ---- bytes ---- */
 
 static struct conn_list *list_of(const struct conn *conn)
@@ -235,7 +229,7 @@ void conn_new(struct conn_group *group, int fd, bool crowded)
 	dialog_open(&conn->dialog, &group->home, conn->session, on_answers);
 	conn->dialog.crowded = crowded;
 	TAILQ_INSERT_TAIL(list_of(conn), conn, link);
-	count(&group->accepted);
+	stats_count(&group->accepted);
 	atomic_fetch_add_explicit(&group->open, 1, memory_order_relaxed);
 	if (crowded)
 		atomic_fetch_add_explicit(&group->too_many, 1, memory_order_relaxed);

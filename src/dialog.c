@@ -34,12 +34,6 @@ struct slot {
 	_Alignas(16) char first[SLOT_MEM];
 };
 
-static void count(_Atomic uint64_t *counter)
-{
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-		memory_order_relaxed);
-}
-
 static void count_error(const struct dialog_home *home, const char *reason)
 {
 	if (home->errors)
@@ -174,20 +168,11 @@ static void finish(struct slot *slot)
 		dialog->answered(dialog);
 }
 
-static void count_answer(const struct slot *slot)
-{
-	const struct query *query = &slot->query;
-	const struct dialog_home *home = slot->dialog->home;
-	struct traffic *traffic = table_traffic(query->table, home->protocol);
-	traffic->results[result_of(&query->answer)]++;
-	if (query->began_us > 0)
-		histogram_add(&traffic->took, turn_now_us(home->turn) - query->began_us);
-}
-
 static void answered(struct slot *slot)
 {
-	codec_fit(slot->dialog->home->conf->codec, &slot->query.answer);
-	count_answer(slot);
+	const struct dialog_home *home = slot->dialog->home;
+	codec_fit(home->conf->codec, &slot->query.answer);
+	query_count(&slot->query, home->protocol);
 	if (slot->query.answer.status >= ST_TEMP)
 		complain(slot, &slot->query.answer);
 	finish(slot);
@@ -233,7 +218,7 @@ static void refuse_table(struct dialog *dialog, const struct message *message)
 	const struct pair fields[] = {
 		{STR("table"), message->table}, {STR("listener"), str_of(home->name)}};
 	unsigned held;
-	count(&home->refused);
+	stats_count(&home->refused);
 	count_error(home, "unknown_table");
 	if (log_allowed(&home->complaints, COMPLAINT_MS, &held))
 		log_event(LOG_LEVEL_WARN, "unknown table", fields, 2);
@@ -290,7 +275,7 @@ static void bad_request(struct dialog *dialog, enum decoded decoded, const char 
 {
 	struct dialog_home *home = dialog->home;
 	unsigned held;
-	count(decoded == DECODE_BROKEN ? &home->broken : &home->refused);
+	stats_count(decoded == DECODE_BROKEN ? &home->broken : &home->refused);
 	count_error(home, why);
 	if (log_allowed(&home->complaints, COMPLAINT_MS, &held))
 		log_event(LOG_LEVEL_WARN, "bad request",
@@ -304,7 +289,7 @@ static void bad_request(struct dialog *dialog, enum decoded decoded, const char 
 
 static void turn_away(struct dialog *dialog, const struct message *message)
 {
-	count(&dialog->home->refused);
+	stats_count(&dialog->home->refused);
 	count_error(dialog->home, "too_many_connections");
 	dialog->ended = true;
 	answer_with(dialog, message, ST_TEMP, STR("too many connections"));

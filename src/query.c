@@ -133,12 +133,6 @@ static bool means_not_found(const struct query *query, const struct answer *answ
 	return options->empty == EMPTY_NOTFOUND;
 }
 
-static void count(_Atomic uint64_t *counter)
-{
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-		memory_order_relaxed);
-}
-
 /* Whether the table fails, and how long it took. */
 static void take_note(struct query *query, bool at_once)
 {
@@ -161,13 +155,21 @@ void query_finish(struct query *query, const struct answer *answer)
 	if (means_not_found(query, answer))
 		query->answer = (struct answer){
 			.status = ST_NOTFOUND, .ttl = answer->ttl, .no_store = answer->no_store};
-	count(&query->table->stats.results[query->answer.status]);
+	stats_count(&query->table->stats.results[query->answer.status]);
 	take_note(query, at_once);
 	query->phase = Q_FINISHED;
 	if (at_once)
 		return;
 	end(query);
 	turn_add_answer(query->table->turn, &query->delivery, deliver);
+}
+
+void query_count(const struct query *query, unsigned protocol)
+{
+	struct traffic *traffic = table_traffic(query->table, protocol);
+	traffic->results[result_of(&query->answer)]++;
+	if (query->began_us > 0)
+		histogram_add(&traffic->took, turn_now_us(query->table->turn) - query->began_us);
 }
 
 void query_ok(struct query *query, struct str value)

@@ -43,6 +43,9 @@ void query_start(struct query *query, struct table *table, const struct question
 bool query_begin(struct query *query, struct table *table, const struct question *ask,
 	void (*done)(struct query *));
 
+/* Counts the answer among those that askers of this protocol (codec_index()) got of the table. In a turn. */
+void query_count(const struct query *query, unsigned protocol);
+
 /* Idle, running or finished: done() will not be called. */
 void query_cancel(struct query *query);
 

@@ -14,6 +14,13 @@ enum { HISTOGRAM_BUCKETS = 17 }; /* with an end; one more is open */
 /* The last microsecond of each bucket: 100 us to 30 s. */
 extern const uint32_t bucket_ends_us[HISTOGRAM_BUCKETS];
 
+/* Of its own thread alone, which need not lock for it; others may read. */
+static inline void stats_count(_Atomic uint64_t *counter)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+		memory_order_relaxed);
+}
+
 /* Zeroed memory is empty. Each answer is in one bucket; who prints them adds them up. */
 struct histogram {
 	uint64_t buckets[HISTOGRAM_BUCKETS + 1];

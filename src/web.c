@@ -58,12 +58,6 @@ struct web {
 	struct log_limit complaints;
 };
 
-static void count(_Atomic uint64_t *counter)
-{
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-		memory_order_relaxed);
-}
-
 /* ---- for the routes ---- */
 
 struct worker *web_worker(const struct web_request *request)
@@ -201,7 +195,7 @@ static struct bufferevent *on_guest(struct event_base *base, void *arg)
 	event_active(guest->greet, EV_TIMEOUT, 1);
 	LIST_INSERT_HEAD(&web->guests, guest, link);
 	worker_count(web->home, 1);
-	count(&web->accepted);
+	stats_count(&web->accepted);
 	atomic_fetch_add_explicit(&web->open, 1, memory_order_relaxed);
 	judge(web);
 	return guest->io;
@@ -255,7 +249,7 @@ void web_answer(struct web_request *request, int code, const char *type, struct 
 {
 	struct evhttp_request *http = request->http;
 	struct evbuffer *bytes;
-	count(&request->web->answered);
+	stats_count(&request->web->answered);
 	if (!http) {
 		request_free(request);
 		return;

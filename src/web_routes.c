@@ -210,21 +210,12 @@ static int code_of(unsigned result)
 	return codes[result];
 }
 
-static void count_answer(struct web_request *request)
-{
-	const struct query *query = &request->query;
-	struct traffic *traffic = table_traffic(query->table, web_protocol(request));
-	traffic->results[result_of(&query->answer)]++;
-	if (query->began_us > 0)
-		histogram_add(&traffic->took, turn_now_us(query->table->turn) - query->began_us);
-}
-
 static void answered(struct web_request *request)
 {
 	const struct answer *answer = &request->query.answer;
 	unsigned result = result_of(answer);
 	struct buf out = {.max = PAGE_MAX};
-	count_answer(request);
+	query_count(&request->query, web_protocol(request));
 	buf_printf(&out, "{\"status\":\"%s\"", result_name(result));
 	if (result == ST_OK && request->ask.op == OP_LOOKUP) {
 		buf_add(&out, STR(",\"value\":"));
