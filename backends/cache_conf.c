@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 #include "cache.h"
-#include "list.h"
 
 #define DAY_MS INT64_C(86400000)
 #define YEAR_MS (365 * DAY_MS)
@@ -71,12 +70,12 @@ const struct setting cache_settings[] = {
 	{.name = NULL},
 };
 
-/* Equal questions share a request wherever it takes time: not where the answer is there at once, and the
- * members of a chain do so themselves. */
+/* Equal questions share a request wherever it takes time: not where the answer is there at once, nor
+ * where tables are asked that do so themselves. */
 bool cache_wanted(const struct table_conf *inner, const void *conf_of_table)
 {
 	const struct cache_conf *conf = conf_of_table;
-	bool slow = inner->backend->cancel && inner->backend != &backend_chain;
+	bool slow = inner->backend->cancel && !inner->backend->asks_tables;
 	if (inner->options.side_effects)
 		return false;
 	return slow || conf->ttl_text[0] || conf->negative_ttl >= 0 || conf->stale > 0 ||

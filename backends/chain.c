@@ -95,6 +95,7 @@ const struct backend backend_chain = {
 	.help = "the first of several tables that does not say not found",
 	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY) | CAN(OP_AUTH),
 	.can_expire = true, /* if the table that is to change can */
+	.asks_tables = true,
 	.settings = settings,
 	.conf_size = sizeof(struct chain_conf),
 	.check = check,
