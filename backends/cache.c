@@ -89,6 +89,13 @@ bool cache_refuse(const struct cache *cache, struct query *query)
 	return inner->conf->backend->refuse && inner->conf->backend->refuse(inner, query);
 }
 
+/* The table at the heart knows by itself, as one does that keeps answers of its own. */
+static bool recall(const struct cache *cache, struct query *query)
+{
+	struct table *core = table_of(cache->table, table_core(cache->table->conf));
+	return core->conf->backend->recall && core->conf->backend->recall(core, query);
+}
+
 static bool is_shared(const struct cache_conf *conf, enum op op)
 {
 	return op == OP_LOOKUP || op == OP_ITERATE || (op == OP_POLICY && conf->policy);
@@ -135,6 +142,8 @@ static void start(struct query *query)
 {
 	struct cache *cache = cache_of(query);
 	bool shared = is_shared(cache->conf, query->ask->op);
+	if (!cache->conf->keeps && recall(cache, query))
+		return;
 	/* Nothing to find, nobody to join, nobody to ask: an open breaker costs next to nothing. */
 	if (!cache->conf->keeps && cache->nflights == 0 && cache_refuse(cache, query))
 		return;

@@ -478,21 +478,34 @@ static struct str domain_part(struct str key)
 	return at ? str_skip(key, (size_t)(at + 1 - key.ptr)) : key;
 }
 
-static void start(struct query *query)
+/* What is no domain name, and what is kept, asks nobody. Else *domain is what to ask for. */
+static bool answer_now(const struct table *table, struct query *query, struct str *domain)
 {
-	const struct table *table = query->table;
 	struct mx_state *state = table->state;
-	struct str domain;
 	bool ours;
 	unsigned ttl;
-	if (!domain_ascii(domain_part(query->ask->key), query->mem, &domain)) {
+	if (!domain_ascii(domain_part(query->ask->key), query->mem, domain)) {
 		query_notfound(query);
-		return;
+		return true;
 	}
-	if (mx_cache_find(state->cache, domain, table->turn->now_ms, &ours, &ttl)) {
-		answer(query, domain, ours, ttl);
+	if (!mx_cache_find(state->cache, *domain, table->turn->now_ms, &ours, &ttl))
+		return false;
+	answer(query, *domain, ours, ttl);
+	return true;
+}
+
+static bool recall(struct table *table, struct query *query)
+{
+	struct str domain;
+	return query->ask->op == OP_LOOKUP && answer_now(table, query, &domain);
+}
+
+static void start(struct query *query)
+{
+	struct mx_state *state = query->table->state;
+	struct str domain;
+	if (answer_now(query->table, query, &domain))
 		return;
-	}
 	struct search *search = arena_alloc(query->mem, sizeof(*search));
 	search->query = query;
 	search->domain = domain;
@@ -520,4 +533,5 @@ const struct backend backend_dns_mx = {
 	.close = close_table,
 	.start = start,
 	.cancel = cancel,
+	.recall = recall,
 };

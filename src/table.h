@@ -62,6 +62,10 @@ struct backend {
 	 * a composite around it has been asked; NULL: it only says. A backend without it never would. */
 	bool (*refuse)(struct table *table, struct query *query);
 
+	/* Does it know the answer without asking anybody? If so, that is the end of `query`, which a
+	 * composite around it has been asked. A backend without it never does. */
+	bool (*recall)(struct table *table, struct query *query);
+
 	/* Any thread: what it keeps of that key (NULL: of all) is not to be used again, by any worker. */
 	void (*forget)(const struct table *table, const struct str *key);
 
