@@ -243,6 +243,23 @@ static void cancel(struct query *query)
 	query_cancel(&((struct walk *)query->work)->child);
 }
 
+/* Within, each form of the key is kept by itself. */
+static void forget(const struct table *table, const struct str *key)
+{
+	const struct keys_conf *conf = table->conf->conf;
+	const struct keys_shared *shared = table->conf->shared;
+	struct arena mem = {0};
+	struct str keys[KEY_MAX_FORMS];
+	if (!key)
+		return; /* all is forgotten by those within */
+	struct str folded = conf->lowercase ? mail_lower(*key, &mem) : *key;
+	size_t n =
+		key_forms(folded, shared->forms, shared->n, conf->recipient_delimiter, &mem, keys);
+	for (size_t i = 0; i < n; i++)
+		table_forget(table_inner(table), &keys[i]);
+	arena_clear(&mem);
+}
+
 const struct backend backend_keys = {
 	.name = "keys",
 	.help = "one form of a key after the other",
@@ -255,4 +272,5 @@ const struct backend backend_keys = {
 	.drop = drop,
 	.start = start,
 	.cancel = cancel,
+	.forget = forget,
 };

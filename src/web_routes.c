@@ -182,7 +182,7 @@ static void get_index(struct web_request *request)
 		    "GET    /v1/lookup/TABLE?key=K[&user=U]   ask\n"
 		    "PUT    /v1/lookup/TABLE?key=K[&user=U]   write the body\n"
 		    "DELETE /v1/lookup/TABLE?key=K[&user=U]   remove\n"
-		    "POST   /v1/cache/purge?table=T[&key=K]   forget what is kept\n"));
+		    "POST   /v1/cache/purge[?table=T[&key=K]] forget what is kept\n"));
 }
 
 /* ---- questions ---- */
@@ -317,16 +317,25 @@ static void delete_lookup(struct web_request *request)
 	write_one(request, CH_UNSET);
 }
 
+static void forget_all(const struct table_set *set)
+{
+	for (size_t i = 0; i < set->nnames; i++)
+		table_forget(set->by_name[i], NULL);
+}
+
+/* A key, a table, or with no parameter everything. */
 static void post_purge(struct web_request *request)
 {
 	struct str name = {0}, key = {0};
-	if (!param(request, "table", true, &name) || !param(request, "key", false, &key))
+	if (!param(request, "key", false, &key) || !param(request, "table", key.ptr != NULL, &name))
 		return;
-	const struct table *table = find_table(request, name);
-	if (!table)
-		return;
-	table_forget(table, key.ptr ? &key : NULL);
-	web_answer(request, 200, JSON, STR("{\"status\":\"ok\"}\n"));
+	const struct table *table = name.ptr ? find_table(request, name) : NULL;
+	if (table)
+		table_forget(table, key.ptr ? &key : NULL);
+	else if (!name.ptr)
+		forget_all(web_tables(request));
+	if (table || !name.ptr)
+		web_answer(request, 200, JSON, STR("{\"status\":\"ok\"}\n"));
 }
 
 /* ---- routes ---- */

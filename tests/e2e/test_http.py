@@ -595,7 +595,7 @@ class Figures(Served):
         layers = {table["name"]: table["layers"] for table in client.get("/v1/stats").json()["tables"]}
         counters = {layer["type"]: layer["counters"] for layer in layers["web"]}
         self.assertEqual(counters["cache"]["entries"], 2)
-        for method, target, status in (("POST", "?table=web&key=a", 200), ("POST", "", 400), ("POST", "?key=a", 400),
+        for method, target, status in (("POST", "?table=web&key=a", 200), ("POST", "?key=a", 400),
                                        ("POST", "?table=nobody", 404), ("POST", "?table=web&key=%00", 400)):
             self.assertEqual(client.ask(method, "/v1/cache/purge" + target).status, status, target)
         client.lookup("web", "a")
@@ -605,6 +605,22 @@ class Figures(Served):
         self.assertEqual(client.ask("POST", "/v1/cache/purge?table=web").json(), {"status": "ok"})
         client.lookup("web", "b")
         self.assertEqual(len(backend.seen(plain_path="/b")), 2)
+        self.assertEqual(client.ask("POST", "/v1/cache/purge").json(), {"status": "ok"})    # of every table
+        client.lookup("web", "b")
+        self.assertEqual(len(backend.seen(plain_path="/b")), 3)
+
+    def test_a_purge_knows_the_forms_of_a_key(self):
+        backend = Backend(self, lambda request: Reply(b'"v"') if request.plain_path == "/bob@x.example"
+                          else Reply(status=404))
+        self.start([one(backend.url, cache={"ttl": "1h", "negative_ttl": "1h"}, lowercase=True,
+                        recipient_delimiter="+")], threads=1)
+        client = self.client()
+        for count in (1, 2):
+            for _ in range(2):
+                self.assertEqual(client.get("/v1/lookup/web?key=Bob%2Bspam@x.example").json()["value"], "v")
+            for path in ("/bob+spam@x.example", "/bob@x.example"):
+                self.assertEqual(len(backend.seen(plain_path=path)), count, path)
+            self.assertEqual(client.ask("POST", "/v1/cache/purge?table=web&key=BOB%2Bspam@x.example").status, 200)
 
     def test_a_breaker_behind_a_cache(self):
         """It refuses before the guard is asked, and is still known to be open."""

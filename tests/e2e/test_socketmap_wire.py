@@ -1,12 +1,21 @@
 """Socketmap as bytes on a real socket: fragments, pipelines, broken requests, bad neighbours."""
 
 import contextlib
+import os
 import threading
 import time
 import unittest
 
-from harness import Backend, Case, Mapmux, Reply, Socketmap, free_port, serve, tempdir, wait_until
+from harness import Backend, Case, Mapmux, Reply, Socketmap, free_port, run, serve, tempdir, wait_until
 from harness.wire import Closed, netstring
+
+
+def cpu_seconds(pid):
+    """What the process has used so far."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 BROKEN = {
     "no length": b":x,", "letters": b"abc:", "letter in the length": b"5x:t key,", "sign": b"+5:t key,",
@@ -356,6 +365,28 @@ class Ways(Case):
     def asks(self, path):
         with Socketmap(path) as client:
             return client.ask("t", "key")
+
+    def test_no_descriptor_left(self):
+        """Who is there goes on, who comes waits, and nobody spins on it."""
+        path = tempdir(self) + "/s"
+        mux = Mapmux(self, "--listen", f"socketmap:unix:{path}", "--name", "t", "--type", "static", "--param",
+                     "key=value")
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(Socketmap(path))
+            self.assertEqual(first.ask("t", "key"), ("OK", "value"))
+            run(["prlimit", f"--pid={mux.pid}", f"--nofile={len(os.listdir(f'/proc/{mux.pid}/fd'))}:"])
+            late = [stack.enter_context(Socketmap(path)) for _ in range(10)]  # more than there may be gaps
+            for client in late:
+                client.request("t", "key")
+            wait_until(lambda: "cannot accept" in mux.log(), "it says so")
+            before = cpu_seconds(mux.pid)
+            for _ in range(10):
+                self.assertEqual(first.ask("t", "key"), ("OK", "value"))
+                time.sleep(0.1)
+            self.assertLess(cpu_seconds(mux.pid) - before, 0.3)
+            run(["prlimit", f"--pid={mux.pid}", "--nofile=1024:"])
+            for client in late:
+                self.assertEqual(client.reply(), ("OK", "value"))
 
     def test_default_table(self):
         """A listener's table answers a request that names none."""

@@ -1023,6 +1023,48 @@ static void wanted_where_answers_take_time(void **state)
 	arena_clear(&mem);
 }
 
+/* A table that knows one key by itself, and has to ask for all others. */
+static bool knowing_recall(struct table *table, struct query *query)
+{
+	(void)table;
+	if (!str_eq(query->ask->key, STR("known")))
+		return false;
+	query_ok(query, STR("by heart"));
+	return true;
+}
+
+static const struct backend backend_knowing = {
+	.name = "knowing",
+	.ops = CAN(OP_LOOKUP),
+	.settings = late_settings,
+	.conf_size = 1,
+	.open = late_open,
+	.close = late_close,
+	.start = late_start,
+	.cancel = late_cancel,
+	.recall = knowing_recall,
+};
+
+/* No request is prepared for what needs none; where answers are kept, they go before. */
+static void what_is_known_by_heart(void **state)
+{
+	struct stand stand = {0};
+	(void)state;
+	stand_init(&stand);
+	assert_true(stand_add(&stand, "t", &backend_knowing, NULL));
+	assert_true(stand_wrap(&stand, &backend_cache, NULL));
+	stand_open(&stand);
+	assert_kept(&stand, lookup_of("known"), "by heart");
+	assert_int_equal(counter(&stand, "miss"), 0);
+	struct asked *asked = ask_start(&stand, "t", lookup_of("other"));
+	stand_run(&stand);
+	assert_kept(&stand, lookup_of("known"), "by heart");
+	say_ok(&stand, "asked for");
+	got(asked, "asked for");
+	assert_int_equal(counter(&stand, "miss"), 1);
+	stand_close(&stand);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1040,6 +1082,7 @@ int main(void)
 		cmocka_unit_test(a_change_forgets),
 		cmocka_unit_test(a_read_under_way_puts_nothing_back),
 		cmocka_unit_test(every_worker_forgets),
+		cmocka_unit_test(what_is_known_by_heart),
 		cmocka_unit_test(a_reload_keeps_what_has_not_changed),
 		cmocka_unit_test(stale_when_the_source_fails),
 		cmocka_unit_test(stale_when_the_source_is_slow),
