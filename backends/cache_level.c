@@ -12,7 +12,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "worker.h"
 
@@ -152,17 +151,9 @@ static bool succeeded(struct level *level, const struct redis_ask *ask)
 	return true;
 }
 
-/* The clock of every turn; the caller may be of any thread. */
-static uint64_t steady_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static void distrust_slot(const struct level *level, unsigned slot)
 {
-	atomic_store(&level->common->distrusted[slot], steady_ms() + (uint64_t)level->mark_ms);
+	atomic_store(&level->common->distrusted[slot], turn_clock_ms() + (uint64_t)level->mark_ms);
 }
 
 void level_distrust(const struct level *level, const struct str *key)

@@ -415,39 +415,13 @@ static void add_coded(struct buf *out, struct str text)
 	}
 }
 
-static int digit_value(char c)
-{
-	static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-	const char *at = c ? strchr(digits, c) : NULL;
-	return at ? (int)(at - digits) % 16 : -1;
-}
-
-static bool uncode(struct str coded, struct arena *mem, struct str *text)
-{
-	char *to = arena_alloc(mem, coded.len + 1);
-	size_t n = 0;
-	for (size_t i = 0; i < coded.len; i++) {
-		to[n++] = coded.ptr[i];
-		if (coded.ptr[i] != '%')
-			continue;
-		if (coded.len - i < 3)
-			return false;
-		int high = digit_value(coded.ptr[i + 1]), low = digit_value(coded.ptr[i + 2]);
-		if (high < 0 || low < 0)
-			return false;
-		to[n - 1] = (char)(high * 16 + low);
-		i += 2;
-	}
-	*text = (struct str){to, n};
-	return true;
-}
-
 /* As Postfix: three digits of which the first one counts, a blank, a text. */
 bool tcp_reply(struct str line, struct arena *mem, struct reply *reply)
 {
 	struct str rest = line, code, text;
 	*reply = (struct reply){0};
-	if (!str_cut(&rest, ' ', &code) || code.len != 3 || !uncode(rest, mem, &text))
+	if (!str_cut(&rest, ' ', &code) || code.len != 3 ||
+		!str_percent_decode(rest, arena_alloc(mem, rest.len + 1), &text))
 		return false;
 	for (size_t i = 0; i < code.len; i++)
 		if (code.ptr[i] < '0' || code.ptr[i] > '9')

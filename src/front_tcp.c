@@ -29,34 +29,6 @@ static size_t coded_length(struct str text)
 	return n;
 }
 
-static int digit_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Into `to`, which has room for coded.len bytes. */
-static bool uncode(struct str coded, char *to, struct str *text)
-{
-	size_t n = 0;
-	for (size_t i = 0; i < coded.len; i++) {
-		to[n] = coded.ptr[i];
-		if (to[n++] != '%')
-			continue;
-		if (coded.len - i < 3)
-			return false;
-		int high = digit_value(coded.ptr[i + 1]), low = digit_value(coded.ptr[i + 2]);
-		if (high < 0 || low < 0)
-			return false;
-		to[n - 1] = (char)(high << 4 | low);
-		i += 2;
-	}
-	*text = (struct str){to, n};
-	return true;
-}
-
 /* ---- replies ---- */
 
 static void add_reply(struct buf *out, const char code[static CODE], struct str text)
@@ -129,7 +101,7 @@ static bool read_key(struct tcp_session *session, struct str coded, struct str *
 		return true;
 	if (!session->key)
 		session->key = memory_grow(NULL, MAX_LINE);
-	return uncode(coded, session->key, key);
+	return str_percent_decode(coded, session->key, key);
 }
 
 /* get SPACE key; put SPACE key SPACE value, which tcp_table(5) describes and nobody sends. */

@@ -2,7 +2,6 @@
 #include "listeners.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 /* One of the new configuration. */
 struct planned {
@@ -17,13 +16,6 @@ struct retired {
 	uint64_t until_ms; /* then its clients are cut off */
 	SLIST_ENTRY(retired) link;
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 static bool stays(const struct planned *item)
 {
@@ -121,7 +113,8 @@ static bool is_planned(const struct listeners_plan *plan, const struct listener 
 static void retire(struct listeners *listeners, struct listener *listener, int64_t timeout)
 {
 	struct retired *retired = memory_new(sizeof(*retired));
-	*retired = (struct retired){.listener = listener, .until_ms = now_ms() + (uint64_t)timeout};
+	*retired = (struct retired){
+		.listener = listener, .until_ms = turn_clock_ms() + (uint64_t)timeout};
 	SLIST_INSERT_HEAD(&listeners->retired, retired, link);
 	listener_retire(listener);
 }
@@ -152,7 +145,8 @@ void listeners_tidy(struct listeners *listeners)
 	struct retired *retired = SLIST_FIRST(&listeners->retired);
 	while (retired) {
 		struct retired *next = SLIST_NEXT(retired, link);
-		if (listener_connections(retired->listener) == 0 || now_ms() >= retired->until_ms) {
+		if (listener_connections(retired->listener) == 0 ||
+			turn_clock_ms() >= retired->until_ms) {
 			SLIST_REMOVE(&listeners->retired, retired, retired, link);
 			listener_stop(retired->listener);
 			listener_close(retired->listener);

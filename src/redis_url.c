@@ -8,37 +8,17 @@
 
 static const size_t path_max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
 
-static int hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* %XX is the byte XX; NUL and a lone '%' are refused. The text may be secret: it is not shown. */
 static bool decode(const char *what, struct str text, struct arena *mem, const char **decoded,
 	struct error *error)
 {
-	char *to = arena_alloc(mem, text.len + 1);
-	size_t n = 0;
-	for (size_t i = 0; i < text.len; i++) {
-		char c = text.ptr[i];
-		if (c == '%') {
-			int high = i + 2 < text.len ? hex(text.ptr[i + 1]) : -1;
-			int low = i + 2 < text.len ? hex(text.ptr[i + 2]) : -1;
-			if (high < 0 || low < 0)
-				return error_set(error,
-					"%s: '%%' is followed by two hex digits; itself it is "
-					"written %%25",
-					what);
-			c = (char)(high * 16 + low);
-			i += 2;
-		}
-		if (c == '\0')
-			return error_set(error, "%s: a NUL byte is not allowed", what);
-		to[n++] = c;
-	}
+	char *to = arena_alloc(mem, text.len + 1); /* zeroed: a C string */
+	struct str plain;
+	if (!str_percent_decode(text, to, &plain))
+		return error_set(error,
+			"%s: '%%' is followed by two hex digits; itself it is written %%25", what);
+	if (str_has(plain, '\0'))
+		return error_set(error, "%s: a NUL byte is not allowed", what);
 	*decoded = to;
 	return true;
 }

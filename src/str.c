@@ -89,6 +89,33 @@ bool str_i64(struct str s, int64_t *n)
 	return true;
 }
 
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool str_percent_decode(struct str coded, char *to, struct str *text)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < coded.len; i++) {
+		char c = coded.ptr[i];
+		if (c == '%') {
+			int high = coded.len - i > 2 ? hex_digit(coded.ptr[i + 1]) : -1;
+			int low = high >= 0 ? hex_digit(coded.ptr[i + 2]) : -1;
+			if (low < 0)
+				return false;
+			c = (char)(high << 4 | low);
+			i += 2;
+		}
+		to[n++] = c;
+	}
+	*text = (struct str){to, n};
+	return true;
+}
+
 uint32_t str_hash(struct str s)
 {
 	uint32_t h = 2166136261u; /* FNV-1a */

@@ -45,6 +45,10 @@ static inline bool str_has(struct str s, char c)
 /* Whether it holds no NUL, CR or LF: what line-based protocols can carry. */
 bool str_is_line(struct str s);
 
+/* "%XX" is the byte XX, all else is itself. Into `to`, which has room for coded.len bytes and may be
+ * coded.ptr; *text is what stands there then. False: a '%' without two hex digits behind it. */
+bool str_percent_decode(struct str coded, char *to, struct str *text);
+
 /* What is left of `s` after its first `n` bytes; n <= s.len. */
 static inline struct str str_skip(struct str s, size_t n)
 {

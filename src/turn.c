@@ -10,7 +10,7 @@
 enum { ANSWERS_IN_A_TURN = 256, ROUNDS_IN_A_TURN = 32 };
 
 /* A few milliseconds of error are nothing to a deadline; the precise clock costs a request 1 %. */
-static uint64_t steady_clock(void)
+uint64_t turn_clock_ms(void)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
@@ -20,7 +20,7 @@ static uint64_t steady_clock(void)
 uint64_t turn_now_us(struct turn *turn)
 {
 	struct timespec ts;
-	if (turn->now_us == 0 && turn->clock != steady_clock)
+	if (turn->now_us == 0 && turn->clock != turn_clock_ms)
 		turn->now_us = turn->clock() * 1000 + 1;
 	if (turn->now_us == 0) {
 		clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -31,7 +31,7 @@ uint64_t turn_now_us(struct turn *turn)
 
 void turn_init(struct turn *turn, void (*wake)(struct turn *))
 {
-	*turn = (struct turn){.clock = steady_clock, .wake = wake};
+	*turn = (struct turn){.clock = turn_clock_ms, .wake = wake};
 	TAILQ_INIT(&turn->answers);
 	TAILQ_INIT(&turn->jobs);
 	turn->now_ms = turn->clock();

@@ -34,6 +34,9 @@ struct turn {
 	bool entered, woken, ticking;
 };
 
+/* Any thread: ms, the clock of every turn whose owner sets no other. */
+uint64_t turn_clock_ms(void);
+
 void turn_init(struct turn *turn, void (*wake)(struct turn *));
 
 /* Every callback of the loop stands between these two. turn_leave() runs the

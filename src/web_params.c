@@ -1,37 +1,12 @@
 /* Percent-encoding of a request's path and parameters. */
 #include "web_params.h"
 
-static int hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
-		return (c | 0x20) - 'a' + 10;
-	return -1;
-}
-
 bool web_decode(struct str raw, bool is_param, struct arena *mem, struct str *text)
 {
 	char *to = arena_alloc(mem, raw.len + 1);
-	size_t n = 0;
-	for (size_t i = 0; i < raw.len; i++) {
-		char c = raw.ptr[i];
-		if (c == '+' && is_param)
-			c = ' ';
-		if (c == '%') {
-			int high = i + 2 < raw.len ? hex(raw.ptr[i + 1]) : -1;
-			int low = high >= 0 ? hex(raw.ptr[i + 2]) : -1;
-			if (low < 0)
-				return false;
-			c = (char)(high * 16 + low);
-			i += 2;
-		}
-		if (c == '\0')
-			return false;
-		to[n++] = c;
-	}
-	*text = (struct str){to, n};
-	return true;
+	for (size_t i = 0; i < raw.len; i++)
+		to[i] = raw.ptr[i] == '+' && is_param ? ' ' : raw.ptr[i];
+	return str_percent_decode((struct str){to, raw.len}, to, text) && !str_has(*text, '\0');
 }
 
 enum web_found web_param(struct str params, const char *name, struct arena *mem, struct str *value)

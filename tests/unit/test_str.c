@@ -123,6 +123,33 @@ static void is_a_line(void **state)
 			}
 }
 
+static void assert_decoded(const char *coded, const char *expected, size_t len)
+{
+	char to[32];
+	struct str text;
+	assert_true(str_percent_decode(str_of(coded), to, &text));
+	assert_int_equal(text.len, len);
+	assert_memory_equal(text.ptr, expected, len);
+}
+
+static void decodes_percents(void **state)
+{
+	char in_place[] = "%61%62c";
+	struct str text;
+	(void)state;
+	assert_decoded("", "", 0);
+	assert_decoded("plain", "plain", 5);
+	assert_decoded("a%20b%2Bc%2bd", "a b+c+d", 7);
+	assert_decoded("%25%00%fF", "%\0\xff", 3);
+	assert_true(str_percent_decode(str_of(in_place), in_place, &text));
+	assert_true(str_eq(text, STR("abc")));
+	for (int i = 0; i < 7; i++) {
+		static const char *const bad[] = {"%", "%4", "a%", "%g1", "%1g", "% 1", "%%41"};
+		char to[8];
+		assert_false(str_percent_decode(str_of(bad[i]), to, &text));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -130,6 +157,7 @@ int main(void)
 		cmocka_unit_test(compares),
 		cmocka_unit_test(cuts),
 		cmocka_unit_test(is_a_line),
+		cmocka_unit_test(decodes_percents),
 		cmocka_unit_test(finds_words),
 		cmocka_unit_test(reads_numbers),
 		cmocka_unit_test(hashes),
