@@ -28,6 +28,9 @@ struct listen_conf {
 	const char *where;              /* FILE:LINE or "command line" */
 };
 
+/* ms: the listener's own idle timeout, or its codec's; 0: never. */
+int64_t listen_idle_timeout(const struct listen_conf *listen);
+
 /* Read-only once config_load() has said yes. */
 struct config {
 	struct arena mem;

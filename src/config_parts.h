@@ -131,7 +131,4 @@ extern const struct setting global_settings[];
 /* config_print() to any stream. */
 void config_write(const struct config *config, FILE *out);
 
-/* The effective idle timeout: the listener's, or its codec's. */
-int64_t listen_idle_timeout(const struct listen_conf *listen);
-
 #endif

@@ -302,12 +302,6 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 	turn_leave(turn);
 }
 
-static int64_t idle_timeout_of(const struct listen_conf *conf)
-{
-	return conf->options.idle_timeout < 0 ? conf->codec->idle_timeout
-					      : conf->options.idle_timeout;
-}
-
 void conn_group_open(struct conn_group *group, struct worker *worker,
 	const struct listen_conf *conf, const char *name)
 {
@@ -319,7 +313,7 @@ void conn_group_open(struct conn_group *group, struct worker *worker,
 	group->stats = (struct listener_stats){
 		.protocol = conf->codec->name, .address = conf->address_text, .open = &group->open};
 	LIST_INSERT_HEAD(&worker_stats(worker)->listeners, &group->stats, link);
-	group->idle_timeout = idle_timeout_of(conf);
+	group->idle_timeout = listen_idle_timeout(conf);
 	group->idle = evtimer_new(worker_base(worker), on_idle, group);
 }
 
@@ -328,7 +322,7 @@ void conn_group_reload(struct conn_group *group, const struct listen_conf *conf)
 {
 	dialog_home_reload(&group->home, conf, worker_tables(group->worker));
 	group->stats.address = conf->address_text;
-	group->idle_timeout = idle_timeout_of(conf);
+	group->idle_timeout = listen_idle_timeout(conf);
 	wait_for_idle(group, 0);
 }
 

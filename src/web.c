@@ -368,8 +368,7 @@ static void configure(struct web *web)
 {
 	const struct listen_conf *conf = web->conf;
 	const struct http_conf *http = conf->conf;
-	int64_t idle = conf->options.idle_timeout < 0 ? conf->codec->idle_timeout
-						      : conf->options.idle_timeout;
+	int64_t idle = listen_idle_timeout(conf);
 	struct timeval timeout = {(time_t)(idle / 1000), (suseconds_t)(idle % 1000 * 1000)};
 	evhttp_set_timeout_tv(web->http, &timeout);
 	evhttp_set_max_body_size(web->http, (ev_ssize_t)http->max_body);
