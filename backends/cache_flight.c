@@ -173,7 +173,8 @@ static void on_answer(struct query *child);
 
 static void ask_source(struct flight *flight)
 {
-	query_start(&flight->child, table_inner(flight->cache->table), &flight->ask, on_answer);
+	if (query_begin(&flight->child, table_inner(flight->cache->table), &flight->ask, on_answer))
+		on_answer(&flight->child);
 }
 
 static void land(struct flight *flight, const struct answer *answer, bool timed_out);
@@ -188,7 +189,8 @@ static void on_read(struct level_read *read)
 		ask_source(flight);
 }
 
-/* Another worker's request, the second level, the source: the first that there is. */
+/* Another worker's request, the second level, the source: the first that there is. It may be over when
+ * this returns. */
 static void take_off(struct flight *flight)
 {
 	struct cache *cache = flight->cache;
@@ -199,12 +201,20 @@ static void take_off(struct flight *flight)
 		ask_source(flight);
 }
 
-static struct flight *flight_start(
+static void fly(struct cache *cache, const struct cache_place *place, const struct question *ask,
+	struct waiter *waiter)
+{
+	struct flight *flight = flight_new(cache, place, ask);
+	join(flight, waiter);
+	take_off(flight);
+}
+
+static void fly_behind(
 	struct cache *cache, const struct cache_place *place, const struct question *ask)
 {
 	struct flight *flight = flight_new(cache, place, ask);
+	set_behind(flight);
 	take_off(flight);
-	return flight;
 }
 
 /* Is the source well? A late answer does not say so. */
@@ -254,7 +264,10 @@ static void go_on(struct waiter *waiter)
 	place.stamp = cache_stamp(cache->store->common, place.slot);
 	struct flight *next = flight_find(cache, &place);
 	part(waiter);
-	join(next ? next : flight_start(cache, &place, &flight->ask), waiter);
+	if (next)
+		join(next, waiter);
+	else
+		fly(cache, &place, &flight->ask, waiter);
 }
 
 /* To all who wait, each his own copy. */
@@ -338,11 +351,14 @@ void flight_wait(struct cache *cache, struct query *query, const struct cache_pl
 		table_count(cache->table, CACHE_STALE);
 		query_finish(query, &waiter->stale);
 		if (!flight && cache->nbehind < MAX_BEHIND)
-			set_behind(flight_start(cache, place, query->ask));
+			fly_behind(cache, place, query->ask);
 		return;
 	}
 	table_count(cache->table, flight ? CACHE_JOINED : CACHE_MISS);
-	join(flight ? flight : flight_start(cache, place, query->ask), waiter);
+	if (flight)
+		join(flight, waiter);
+	else
+		fly(cache, place, query->ask, waiter);
 }
 
 void flight_close_all(struct cache *cache)

@@ -56,21 +56,46 @@ static struct table *next_table(struct hop *hop)
 	return NULL;
 }
 
+static void finish(struct hop *hop)
+{
+	answer_rest_on(&hop->child.answer, &hop->basis);
+	query_finish(hop->parent, &hop->child.answer);
+}
+
+/* The member that is asked after that answer; NULL: the chain ends with it. A transaction is the affair of
+ * one table: NOTFOUND tells that it changed nothing. */
+static struct table *after(struct hop *hop)
+{
+	const struct query *child = &hop->child;
+	answer_rest_on(&hop->basis, &child->answer);
+	if (child->answer.status != ST_NOTFOUND || child->ask->op == OP_CHANGE)
+		return NULL;
+	return next_table(hop);
+}
+
+static void on_child(struct query *child);
+
+/* From member to member as long as they answer at once. */
+static void ask_on(struct hop *hop, struct table *member)
+{
+	struct query *child = &hop->child;
+	do {
+		child->deadline = hop->parent->deadline; /* not what the member before it had */
+		if (!query_begin(child, member, hop->parent->ask, on_child))
+			return;
+		member = after(hop);
+	} while (member);
+	finish(hop);
+}
+
 static void on_child(struct query *child)
 {
 	struct hop *hop = hop_of(child);
-	struct table *next = NULL;
-	answer_rest_on(&hop->basis, &child->answer);
-	/* A transaction is the affair of one table: NOTFOUND tells that it changed nothing. */
-	if (child->answer.status == ST_NOTFOUND && child->ask->op != OP_CHANGE)
-		next = next_table(hop);
-	if (next) {
-		child->deadline = hop->parent->deadline; /* not what the member before it had */
-		query_start(child, next, child->ask, on_child);
-		return;
-	}
-	answer_rest_on(&child->answer, &hop->basis);
-	query_finish(hop->parent, &child->answer);
+	struct table *member = after(hop);
+	if (member)
+		ask_on(hop, member);
+	else
+		finish(hop);
 }
 
 static void start(struct query *query)
@@ -78,10 +103,9 @@ static void start(struct query *query)
 	struct hop *hop = arena_alloc(query->mem, sizeof(*hop));
 	hop->parent = query;
 	hop->child.mem = query->mem;
-	hop->child.deadline = query->deadline;
 	query->work = hop;
 	/* check() has left only operations that one of the tables has. */
-	query_start(&hop->child, next_table(hop), query->ask, on_child);
+	ask_on(hop, next_table(hop));
 }
 
 static void cancel(struct query *query)
