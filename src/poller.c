@@ -31,20 +31,31 @@ static uint32_t to_epoll(unsigned what)
 	       (what & WATCH_WRITE ? (uint32_t)EPOLLOUT : 0);
 }
 
-/* What does not fit into one batch is still ready when the loop comes round. */
-static void on_ready(evutil_socket_t fd, short what, void *arg)
+/* Tells who is ready; what does not fit into one batch is still ready the next time. */
+static void serve(struct poller *poller)
 {
-	struct poller *poller = arg;
-	(void)what;
-	turn_enter(poller->turn);
-	poller->n = epoll_wait(fd, poller->ready, BATCH, 0);
 	for (poller->at = 0; poller->at < poller->n;) {
 		struct epoll_event *event = &poller->ready[poller->at++];
 		struct watch *watch = event->data.ptr;
 		if (watch)
 			watch->ready(watch, from_epoll(event->events));
 	}
-	turn_leave(poller->turn);
+}
+
+/* Clients who were answered ask again while others are served: to look once more is cheaper than to go
+ * round the loop, and to sleep. A batch in all, as the loop has others to serve. */
+static void on_ready(evutil_socket_t fd, short what, void *arg)
+{
+	struct poller *poller = arg;
+	int served = 0;
+	(void)what;
+	do {
+		turn_enter(poller->turn);
+		poller->n = epoll_wait(fd, poller->ready, BATCH, 0);
+		serve(poller);
+		turn_leave(poller->turn);
+		served += poller->n;
+	} while (poller->n > 0 && served < BATCH);
 }
 
 struct poller *poller_new(struct event_base *base, struct turn *turn)
