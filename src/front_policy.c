@@ -5,7 +5,7 @@
 #include "table.h"
 
 enum {
-	MAX_ATTRS = 255,     /* of a request; Postfix sends 32 */
+	MAX_ATTRS = 256,     /* of a request; Postfix sends 32 */
 	MAX_ACTION = 100000, /* bytes */
 	BUCKETS = 64,
 };
@@ -137,58 +137,46 @@ static size_t find_end(struct policy_session *session, struct str in)
 	return 0;
 }
 
-struct line {
-	struct pair attr; /* without a '=' the name is all of it */
-	bool has_value;
-	size_t size; /* with its LF */
+/* The attributes so far, by a few bytes of their names; numbers are indexes and 1, 0 ends a chain. */
+struct names {
+	uint16_t first[BUCKETS], next[MAX_ATTRS];
 };
 
-/* The line that `in` begins with; false: it is not whole. */
-static bool read_line(struct str in, struct line *line)
+/* The attribute that the line holds; false: it holds none. */
+static bool split_line(const char *line, const char *end, struct pair *attr)
 {
-	const char *lf = in.len > 0 ? memchr(in.ptr, '\n', in.len) : NULL;
-	if (!lf)
+	const char *equals = memchr(line, '=', (size_t)(end - line));
+	if (!equals || equals == line)
 		return false;
-	size_t len = (size_t)(lf - in.ptr);
-	line->size = len + 1;
-	if (len > 0 && lf[-1] == '\r')
-		len--;
-	const char *equals = memchr(in.ptr, '=', len);
-	line->has_value = equals != NULL;
-	line->attr.name = (struct str){in.ptr, equals ? (size_t)(equals - in.ptr) : len};
-	line->attr.value =
-		str_skip((struct str){in.ptr, len}, line->attr.name.len + line->has_value);
+	attr->name = (struct str){line, (size_t)(equals - line)};
+	attr->value = (struct str){equals + 1, (size_t)(end - equals) - 1};
 	return true;
 }
 
-/* The attributes so far, by a few bytes of their names; numbers are indexes and 1, 0 ends a chain. */
-struct names {
-	unsigned char first[BUCKETS], next[MAX_ATTRS];
-};
-
-static void make_room(struct policy_session *session, size_t n)
+/* The attribute number `n`, from 0, is new; false: one of that name is there already. */
+static bool note_name(struct names *names, const struct pair *attrs, size_t n)
 {
-	if (n <= session->room)
-		return;
-	session->room = session->room ? session->room * 2 : 32;
-	session->attrs = memory_grow(session->attrs, session->room * sizeof(session->attrs[0]));
-}
-
-/* The attribute number `n`, from 0; false: one of that name is there already. */
-static bool add_attr(
-	struct policy_session *session, struct names *names, size_t n, const struct line *line)
-{
-	struct str name = line->attr.name;
+	struct str name = attrs[n].name;
 	unsigned hash = (unsigned)name.len * 7 + (unsigned char)name.ptr[0] * 5 +
 			(unsigned char)name.ptr[name.len - 1];
-	unsigned char *first = &names->first[hash % BUCKETS];
+	uint16_t *first = &names->first[hash % BUCKETS];
 	for (unsigned i = *first; i > 0; i = names->next[i - 1])
-		if (str_eq(session->attrs[i - 1].name, name))
+		if (str_eq(attrs[i - 1].name, name))
 			return false;
-	make_room(session, n + 1);
-	session->attrs[n] = line->attr;
 	names->next[n] = *first;
-	*first = (unsigned char)(n + 1);
+	*first = (uint16_t)(n + 1);
+	return true;
+}
+
+/* Room for one more than `n`; false: there are as many as may be. */
+static bool make_room(struct policy_session *session, size_t n)
+{
+	if (n < session->room)
+		return true;
+	if (n == MAX_ATTRS)
+		return false;
+	session->room = n == 0 ? 32 : n * 2;
+	session->attrs = memory_grow(session->attrs, session->room * sizeof(session->attrs[0]));
 	return true;
 }
 
@@ -203,28 +191,31 @@ static const char *fault_of_request(struct str lines, size_t n)
 /* Reads attributes up to the empty line: returns the length with it. On 0 it stopped at session->line,
  * for a reason or because that is not whole. */
 static size_t read_attrs(
-	struct policy_session *session, struct str in, size_t *n, const char **wrong)
+	struct policy_session *session, struct str in, size_t *count, const char **wrong)
 {
-	struct names names = {.first = {0}};
-	struct line line;
-	size_t at = 0;
+	struct names names;
+	const char *line = in.ptr, *end = in.ptr + in.len, *lf;
+	memset(names.first, 0, sizeof(names.first));
 	*wrong = NULL;
-	for (*n = 0; read_line(str_skip(in, at), &line); ++*n, at += line.size) {
-		if (!line.has_value && line.attr.name.len == 0) {
-			at += line.size;
-			*wrong = fault_of_request((struct str){in.ptr, at}, *n);
-			return at;
+	for (size_t n = 0; line < end && (lf = memchr(line, '\n', (size_t)(end - line))); n++) {
+		const char *stop = lf > line && lf[-1] == '\r' ? lf - 1 : lf;
+		if (stop == line) {
+			struct str lines = {in.ptr, (size_t)(lf - in.ptr) + 1};
+			*wrong = fault_of_request(lines, n);
+			*count = n;
+			return lines.len;
 		}
-		if (!line.has_value || line.attr.name.len == 0)
-			*wrong = "bad_attribute";
-		else if (*n == MAX_ATTRS)
+		if (!make_room(session, n))
 			*wrong = "too_many_attributes";
-		else if (!add_attr(session, &names, *n, &line))
+		else if (!split_line(line, stop, &session->attrs[n]))
+			*wrong = "bad_attribute";
+		else if (!note_name(&names, session->attrs, n))
 			*wrong = "attribute_twice";
 		if (*wrong)
 			break;
+		line = lf + 1;
 	}
-	session->line = at;
+	session->line = (size_t)(line - in.ptr);
 	return 0;
 }
 

@@ -167,7 +167,7 @@ static void attributes_are_counted(void **state)
 	struct conf before = *conf;
 	struct buf in = {.max = 1 << 20};
 	conf->max_request = 1 << 20;
-	add_attributes(&in, 256);
+	add_attributes(&in, 257);
 	refused(buf_str(&in), "too_many_attributes");
 	buf_reset(&in);
 	add_attributes(&in, 10000);
@@ -181,7 +181,7 @@ static void attributes_are_counted(void **state)
 	stream_run_free(&run);
 
 	buf_reset(&in);
-	add_attributes(&in, 255);
+	add_attributes(&in, 256);
 	buf_add_char(&in, '\n');
 	check_play(buf_str(&in), 0, &stream, &run);
 	assert_int_equal(run.messages, 1);
