@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "buf.h"
+#include "http_url.h"
 
 enum {
 	KEEP_BODY = 64 * 1024, /* bytes of body buffer that an idle handle may keep */
@@ -75,6 +76,7 @@ struct http_transfer {
 	CURL *easy;
 	struct http_pool *pool;
 	struct http_fetch *fetch;
+	struct http_url url;
 	struct buf body;
 	struct str unsent;      /* of fetch->send */
 	unsigned hops;          /* redirects followed */
@@ -406,8 +408,6 @@ static void prepare(struct http_transfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_rewind);
 	curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, pool->headers);
-	if (options->user_agent)
-		curl_easy_setopt(easy, CURLOPT_USERAGENT, options->user_agent);
 	if (options->basic_auth)
 		curl_easy_setopt(easy, CURLOPT_USERPWD, options->basic_auth);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -439,6 +439,7 @@ static struct http_transfer *transfer_new(struct http_pool *pool)
 static void transfer_free(struct http_transfer *transfer)
 {
 	curl_easy_cleanup(transfer->easy);
+	http_url_free(&transfer->url);
 	buf_free(&transfer->body);
 	buf_free(&transfer->head);
 	free(transfer);
@@ -486,6 +487,23 @@ static struct curl_slist *header_add(struct curl_slist *headers, const char *hea
 	return headers;
 }
 
+static bool names_same(const char *a, const char *b)
+{
+	size_t n = strcspn(a, ":;");
+	return n == strcspn(b, ":;") && strncasecmp(a, b, n) == 0;
+}
+
+/* As one of the headers, which libcurl formats once less than what it is told as user agent. */
+static void add_user_agent(struct http_pool *pool, const char *name)
+{
+	struct arena mem = {0};
+	for (struct curl_slist *each = pool->headers; each; each = each->next)
+		if (names_same(each->data, "User-Agent"))
+			return;
+	pool->headers = header_add(pool->headers, arena_printf(&mem, "User-Agent: %s", name).ptr);
+	arena_clear(&mem);
+}
+
 struct http_pool *http_pool_new(struct http *http, const struct http_options *options)
 {
 	struct http_pool *pool = memory_new(sizeof(*pool));
@@ -497,6 +515,8 @@ struct http_pool *http_pool_new(struct http *http, const struct http_options *op
 	pool->limit = (unsigned)options->max_connections * (options->http2 ? STREAMS : 1);
 	for (size_t i = 0; options->headers && options->headers[i]; i++)
 		pool->headers = header_add(pool->headers, options->headers[i]);
+	if (options->user_agent)
+		add_user_agent(pool, options->user_agent);
 	http->max_kept += options->max_connections > 0 ? options->max_connections : 1024;
 	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, http->max_kept);
 	return pool;
@@ -541,12 +561,6 @@ static struct curl_slist *headers_with_body(struct http_pool *pool, const char *
 }
 
 /* ---- fetches ---- */
-
-static bool names_same(const char *a, const char *b)
-{
-	size_t n = strcspn(a, ":;");
-	return n == strcspn(b, ":;") && strncasecmp(a, b, n) == 0;
-}
 
 /* One of the same name in the request's own goes before the pool's. */
 static bool is_replaced(const char *header, const struct http_fetch *fetch)
@@ -623,7 +637,7 @@ static void set_url(struct http_transfer *transfer, const char *url)
 	/* Without a body nothing else stops curl from sending a second time. */
 	bool alone =
 		(fetch->once && !fetch->content_type) || (http2 && !tls && !http_can_keep_h2c());
-	curl_easy_setopt(transfer->easy, CURLOPT_URL, url);
+	http_url_set(&transfer->url, transfer->easy, url);
 	if (http2)
 		curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION,
 			(long)(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
@@ -686,42 +700,18 @@ void http_cancel(struct http_fetch *fetch)
 
 /* ---- replies ---- */
 
-static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
-{
-	char *left = NULL, *right = NULL;
-	bool same = curl_url_get(a, part, &left, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-		    curl_url_get(b, part, &right, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-		    strcasecmp(left, right) == 0;
-	curl_free(left);
-	curl_free(right);
-	return same;
-}
-
-static bool same_origin(const char *from, const char *to)
-{
-	CURLU *a = curl_url(), *b = curl_url();
-	bool same = curl_url_set(a, CURLUPART_URL, from, 0) == CURLUE_OK &&
-		    curl_url_set(b, CURLUPART_URL, to, 0) == CURLUE_OK &&
-		    same_part(a, b, CURLUPART_SCHEME) && same_part(a, b, CURLUPART_HOST) &&
-		    same_part(a, b, CURLUPART_PORT);
-	curl_url_cleanup(a);
-	curl_url_cleanup(b);
-	return same;
-}
-
 /* Asks where a redirect points to, when it is no other host and does not change the method. */
 static bool follow(struct http_transfer *transfer, long status)
 {
 	bool keeps_method = status == 307 || status == 308;
 	bool get = strcmp(transfer->fetch->method, "GET") == 0;
-	char *to = NULL, *from = NULL;
+	char *to = NULL;
 	if (!transfer->pool->options->follow_redirects || transfer->hops >= MAX_REDIRECTS)
 		return false;
 	if (!keeps_method && !(get && (status == 301 || status == 302 || status == 303)))
 		return false;
 	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &to);
-	curl_easy_getinfo(transfer->easy, CURLINFO_EFFECTIVE_URL, &from);
-	if (!to || !from || !same_origin(from, to))
+	if (!to || !http_url_is_near(&transfer->url, to))
 		return false;
 	struct arena mem = {0};
 	transfer->hops++;

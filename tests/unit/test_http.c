@@ -193,6 +193,64 @@ static void test_replies(void **state)
 	assert_int_equal(fixture->web->nlog, 102);
 }
 
+/* Byte for byte, whatever the URL before it was. */
+static void test_urls(void **state)
+{
+	static const char *const paths[] = {"/a", "/b%40c", "/%2B%2b", "/b", "/a?k=%40",
+		"/a?k=%2F&l=", "/a", "/", "/?", "/a/../b//c/.", "/c?x?y=/", "/d", "?q", "/d;e=f",
+		"/%ff", "/%FF%"};
+	struct fixture *fixture = *state;
+	start_web(fixture, answer_simple);
+	open_pool(fixture);
+	for (unsigned i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		char line[64];
+		const char *slash = paths[i][0] == '/' ? "" : "/";
+		struct counted counted = get(fixture, paths[i]);
+		assert_body(&counted, 200, "\"value\"");
+		int n = snprintf(
+			line, sizeof(line), "GET %s%s HTTP/1.1\r\nHost: 127.", slash, paths[i]);
+		if (strncmp(fixture->web->log[i], line, (size_t)n) != 0)
+			fail_msg("%s became %.40s", paths[i], fixture->web->log[i]);
+	}
+	struct counted part = get(fixture, "/a#b");
+	assert_body(&part, 200, "\"value\"");
+	assert_non_null(strstr(fixture->web->log[fixture->web->nlog - 1], "GET /a HTTP/1.1\r\n"));
+	assert_int_equal(fixture->web->connections, 1);
+
+	char here[64];
+	snprintf(here, sizeof(here), "http://bob:secret@127.0.0.1:%u", fixture->web->port);
+	snprintf(fixture->url, sizeof(fixture->url), "%s", here);
+	struct counted known = get(fixture, "/with");
+	assert_body(&known, 200, "\"value\"");
+	assert_non_null(
+		strstr(fixture->web->log[fixture->web->nlog - 1], "\r\nAuthorization: Basic "));
+	snprintf(fixture->url, sizeof(fixture->url), "http://127.0.0.1:%u", fixture->web->port);
+	struct counted unknown = get(fixture, "/with");
+	assert_body(&unknown, 200, "\"value\"");
+	assert_null(strstr(fixture->web->log[fixture->web->nlog - 1], "Authorization"));
+}
+
+static const char *const bad_urls[] = {"http://127.0.0.1:99999/", "http:///x", "x", "http://a b/"};
+
+/* None is asked, and none is in the way of those that follow. */
+static void test_bad_urls(void **state)
+{
+	struct fixture *fixture = *state;
+	start_web(fixture, answer_simple);
+	open_pool(fixture);
+	for (unsigned i = 0; i < sizeof(bad_urls) / sizeof(bad_urls[0]); i++) {
+		char good[64];
+		snprintf(good, sizeof(good), "%s", fixture->url);
+		snprintf(fixture->url, sizeof(fixture->url), "%s", bad_urls[i]);
+		struct counted bad = get(fixture, "");
+		assert_int_equal(bad.fetch.result, HTTP_UNREACHABLE);
+		snprintf(fixture->url, sizeof(fixture->url), "%s", good);
+		struct counted counted = get(fixture, "/x");
+		assert_body(&counted, 200, "\"value\"");
+	}
+	assert_int_equal(fixture->web->nlog, sizeof(bad_urls) / sizeof(bad_urls[0]));
+}
+
 /* Headers of one request are not those of the next, and go before the pool's of their name. */
 static void test_own_headers(void **state)
 {
@@ -540,6 +598,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(test_replies),
+		TEST(test_urls),
+		TEST(test_bad_urls),
 		TEST(test_own_headers),
 		TEST(test_request),
 		TEST(test_methods),
