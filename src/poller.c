@@ -8,7 +8,10 @@
 
 #include "arena.h"
 
-enum { BATCH = 256 };
+enum {
+	BATCH = 256,
+	AGAIN = 64, /* so many served, and the loop has its turn */
+};
 
 struct poller {
 	int fd;
@@ -43,7 +46,7 @@ static void serve(struct poller *poller)
 }
 
 /* Clients who were answered ask again while others are served: to look once more is cheaper than to go
- * round the loop, and to sleep. A batch in all, as the loop has others to serve. */
+ * round the loop, and to sleep. Not for long, as the loop has others to serve. */
 static void on_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct poller *poller = arg;
@@ -55,7 +58,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
 		serve(poller);
 		turn_leave(poller->turn);
 		served += poller->n;
-	} while (poller->n > 0 && served < BATCH);
+	} while (poller->n > 0 && served < AGAIN);
 }
 
 struct poller *poller_new(struct event_base *base, struct turn *turn)
