@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "log", "trim"],
-    ["setting", "turn", "timer", "breaker", "question", "stats", "table", "digest", "query", "codec"],
+    ["setting", "turn", "timer", "breaker", "windows", "question", "stats", "table", "digest", "query", "codec"],
     ["address", "domain", "mail", "json", "template", "config_parts", "config"],
     ["http", "resolver", "names", "redis", "poller", "worker", "crew", "fronts"],
     ["dialog", "conn", "backends"],
