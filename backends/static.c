@@ -171,18 +171,13 @@ static struct map *load_file(const struct table_conf *table, const char *path,
 }
 
 /* Each key once: in a configuration a second one is a slip. */
-static struct map *load_pairs(
-	const struct setting_map *pairs, map_fault *fault, struct error *error)
+static struct map *load_pairs(const struct setting_map *pairs, struct error *error)
 {
 	struct map *map = map_new();
 	for (size_t i = 0; i < pairs->n; i++) {
 		struct str key = arena_str(&map->mem, pairs->pairs[i].name);
-		struct str value = arena_str(&map->mem, pairs->pairs[i].value);
-		const char *wrong = fault ? fault(value) : NULL;
-		if (!wrong && !map_add(map, key, value))
-			wrong = "it is given twice";
-		if (wrong) {
-			error_set(error, "the key '%s': %s", key.ptr, wrong);
+		if (!map_add(map, key, arena_str(&map->mem, pairs->pairs[i].value))) {
+			error_set(error, "the key '%s' is given twice", key.ptr);
 			map_release(map);
 			return NULL;
 		}
@@ -191,13 +186,13 @@ static struct map *load_pairs(
 	return map;
 }
 
-static struct map *load_inline(const char *text, map_fault *fault, struct error *error)
+static struct map *load_inline(const char *text, struct error *error)
 {
 	struct arena mem = {0};
 	struct setting_map pairs = {0};
 	struct map *map = NULL;
 	if (setting_pairs(str_of(text), &mem, &pairs, error))
-		map = load_pairs(&pairs, fault, error);
+		map = load_pairs(&pairs, error);
 	arena_clear(&mem);
 	return map;
 }
@@ -211,16 +206,19 @@ static bool check(struct table_conf *table, struct error *error)
 			has_param ? "entries are given as well, only one of them is allowed"
 				  : "nothing to answer; allowed: key=value ..., file:PATH, "
 				    "or entries");
+	/* Neither for `ps` nor for `mapmux check` to show. */
+	if (conf->passwords && !str_starts(str_of(conf->param), STR("file:")))
+		return error_set(error, "param: passwords stand in a file; allowed: file:PATH");
 	table->ops &= conf->passwords ? CAN(OP_AUTH) : ~CAN(OP_AUTH);
 	struct source *source = memory_new(sizeof(*source));
 	struct str param = str_of(conf->param), file = STR("file:");
 	if (has_entries) {
-		source->map = load_pairs(&conf->entries, fault_for(table), error);
+		source->map = load_pairs(&conf->entries, error);
 	} else if (str_starts(param, file)) {
 		source->path = conf->param + file.len;
 		source->map = load_file(table, source->path, &source->loaded, error);
 	} else {
-		source->map = load_inline(conf->param, fault_for(table), error);
+		source->map = load_inline(conf->param, error);
 	}
 	if (!source->map) {
 		free(source);

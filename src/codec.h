@@ -29,7 +29,7 @@ enum decoded {
 /* What a server says of itself. */
 struct greeting {
 	unsigned pid;
-	uint64_t number; /* no other connection has it */
+	uint32_t number; /* no other connection is likely to have it */
 	unsigned char random[16];
 };
 

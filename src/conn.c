@@ -222,14 +222,14 @@ static void on_settle(struct job *job)
 	settle((struct conn *)(void *)((char *)job - offsetof(struct conn, settle)));
 }
 
-/* A number of 62 bits that nobody else has drawn is as good as one that was counted. */
+/* Of Dovecot's own clients one could name the connection to another by its number; here nobody does. */
 static void greet(struct conn *conn)
 {
 	struct greeting greeting = {.pid = (unsigned)getpid()};
 	if (getrandom(&greeting.number, sizeof(greeting.number), 0) < 0 ||
 		getrandom(greeting.random, sizeof(greeting.random), 0) < 0)
 		abort();
-	greeting.number >>= 2;
+	greeting.number >>= 1;
 	dialog_greet(&conn->dialog, &greeting);
 }
 

@@ -14,7 +14,7 @@ void sasl_greet(void *session, const void *conf, const struct greeting *greeting
 	for (enum mech mech = MECH_PLAIN; mech < MECHS; mech++)
 		if (sasl_offers(conf, mech))
 			buf_printf(out, "MECH\t%s\tplaintext\n", sasl_mech_name(mech));
-	buf_printf(out, "SPID\t%u\nCUID\t%" PRIu64 "\nCOOKIE\t", greeting->pid, greeting->number);
+	buf_printf(out, "SPID\t%u\nCUID\t%" PRIu32 "\nCOOKIE\t", greeting->pid, greeting->number);
 	for (size_t i = 0; i < sizeof(greeting->random); i++)
 		buf_printf(out, "%02x", random[i]);
 	buf_add(out, STR("\nDONE\n"));
