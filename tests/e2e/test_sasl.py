@@ -490,12 +490,15 @@ class Smtpd(Case):
             reply = session.docmd("AUTH PLAIN")
             assert reply == (334, b""), reply
             return session.docmd(code(f"\0{user}\0{password}"))
-        if mech == "LOGIN":
-            assert session.docmd("AUTH LOGIN")[0] == 334
+        if mech == "login with a response":
+            reply = session.docmd("AUTH LOGIN " + code(user))
         else:
-            assert session.docmd("AUTH LOGIN " + code(user)) == (334, code("Password:").encode())
-            return session.docmd(code(password))
-        assert session.docmd(code(user))[0] == 334
+            reply = session.docmd("AUTH LOGIN")
+            if reply[0] == 334:
+                reply = session.docmd(code(user))
+        if reply[0] != 334:
+            return reply
+        assert reply == (334, code("Password:").encode()), reply
         return session.docmd(code(password))
 
     def try_auth(self, way, mech, user, password):
@@ -537,7 +540,7 @@ class Smtpd(Case):
     def test_an_outage_is_temporary(self):
         self.assertEqual(self.try_auth("web", "PLAIN", "carol", "secret"), 235)
         self.web.kill()
-        try:
+        try:                                # the 3.7 of Debian 12 says 454 once more when a connection has ended
             self.assertEqual(self.try_auth("web", "PLAIN", "carol", "secret"), 454)
             self.assertEqual(self.try_auth("web", "LOGIN", "carol", "secret"), 454)
         finally:
