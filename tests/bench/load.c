@@ -187,9 +187,8 @@ static int build_request(char *data, size_t room, const char *key, char *line)
 			snprintf(line, room, "%s %s%s", opt.table, opt.prefix, key), line);
 	case DICT:
 		if (opt.set)
-			return snprintf(data, room, opt.sync ? "B1\nS1\t%s%s\tvalue\nC1\n"
-							     : "B1\t\nS1\t%s%s\tvalue\nC1\n",
-				opt.prefix, key);
+			return snprintf(data, room, "B1%s\nS1\t%s%s\tvalue\nC1\n",
+				opt.sync ? "" : "\t", opt.prefix, key);
 		return snprintf(data, room, opt.sync ? "L%s%s\n" : "L%s%s\t\n", opt.prefix, key);
 	case TCP:
 		return snprintf(data, room, "get %s%s\n", opt.prefix, key);
