@@ -30,6 +30,7 @@ struct backend {
 	unsigned ops;         /* CAN(OP_LOOKUP) | ... */
 	bool can_expire;      /* honours question.expire_secs */
 	bool asks_tables;     /* and nobody else: they share requests themselves */
+	bool has_effects;     /* side_effects, whatever the option says */
 	bool copies_question; /* needs it no longer than start() runs */
 	bool asks_nobody;     /* though it can be cancelled: nothing to spare, nothing to share */
 	bool can_break;       /* its answers may be `broken`: it asks somebody itself */
