@@ -270,7 +270,8 @@ static bool judge_trial(struct slot *slot)
 	timer_clear(&slot->trial->timer);
 	if (slot->query.answer.status > ST_NOTFOUND)
 		return false;
-	if (is_guessing(slot)) {
+	bool took_time = slot->query.began_us > 0; /* else it was looked at just now */
+	if (took_time && is_guessing(slot)) {
 		refuse_guess(slot);
 		return hold_back(slot, (uint64_t)rules->delay);
 	}
