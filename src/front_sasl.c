@@ -44,7 +44,7 @@ static const struct setting settings[] = {
 		AT(attempts.window),
 		.fallback = "10m",
 		.min = 1000,
-		.max = 7 * 86400000,
+		.max = 604800000, /* a week */
 		.help = "for so long a failure counts"},
 	{.name = "max_failures_per_user",
 		.kind = SET_INT,
