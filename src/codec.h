@@ -52,8 +52,7 @@ struct codec {
 
 	/* Why what an ST_OK says to the message that carried `tag` cannot be told the client; NULL: it
 	 * can. As a function NULL: it can always. Ask by codec_fit(). */
-	const char *(*unfit)(
-		const void *session, uint64_t tag, const struct answer *answer);
+	const char *(*unfit)(const void *session, uint64_t tag, const struct answer *answer);
 
 	/* The answer to the message that carried `tag`; codec_fit() has seen it. */
 	void (*encode)(void *session, const void *conf, uint64_t tag, const struct answer *answer,
@@ -69,9 +68,8 @@ extern const struct codec *const codecs[];
 static inline void codec_fit(
 	const struct codec *codec, const void *session, uint64_t tag, struct answer *answer)
 {
-	const char *why = answer->status == ST_OK && codec->unfit
-				  ? codec->unfit(session, tag, answer)
-				  : NULL;
+	const char *why =
+		answer->status == ST_OK && codec->unfit ? codec->unfit(session, tag, answer) : NULL;
 	if (why)
 		*answer = (struct answer){.status = ST_TEMP, .why = str_of(why)};
 }

@@ -32,7 +32,7 @@ struct dict_command {
 	enum { LOOKUP, ITERATE, COMMIT, COMMIT_ASYNC } kind;
 	uint64_t number;      /* counts the commands that want replies, from 1 */
 	uint32_t transaction; /* commits: the client's number */
-	enum scope scope;     /* of lookups and iterations: what the names of rows begin with, ... */
+	enum scope scope; /* of lookups and iterations: what the names of rows begin with, ... */
 	unsigned flags;
 	struct buf held; /* replies not numbered: what must follow this one's */
 	size_t path_len;

@@ -111,8 +111,8 @@ static bool says_yes(struct str value)
 /* Nothing, or a scheme and nothing behind it. */
 static bool is_empty_password(struct str value)
 {
-	return value.len == 0 ||
-	       (value.ptr[0] == '{' && memchr(value.ptr, '}', value.len) == value.ptr + value.len - 1);
+	return value.len == 0 || (value.ptr[0] == '{' && memchr(value.ptr, '}', value.len) ==
+								 value.ptr + value.len - 1);
 }
 
 const char *dict_open_login(struct str value)
@@ -133,7 +133,8 @@ const char *dict_open_login(struct str value)
 				return "`nopassword` lets everybody in, whatever its value";
 			free_for_all = true;
 		} else if (is_named(field.name, "password", "password:protected") ||
-			   is_named(field.name, "password_noscheme", "password_noscheme:protected")) {
+			   is_named(field.name, "password_noscheme",
+				   "password_noscheme:protected")) {
 			if (is_empty_password(field.value))
 				empty = true;
 			else
