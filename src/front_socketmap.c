@@ -135,8 +135,10 @@ static enum decoded decode(void *session, const void *conf, struct str in, size_
 	return read_request((struct str){in.ptr + header, length}, message, out, why);
 }
 
-static const char *unfit(const struct answer *answer)
+static const char *unfit(const void *session, uint64_t tag, const struct answer *answer)
 {
+	(void)session;
+	(void)tag;
 	struct str value = answer->rows[0].value;
 	return value.len <= MAX_REPLY - 3 && str_is_line(value)
 		       ? NULL
