@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "convert.h"
+#include "config_convert.h"
 
 #define PLACE "command line"
 #define LISTEN_FORM                                                                                \

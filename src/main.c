@@ -4,8 +4,8 @@
 
 #include "client.h"
 #include "config.h"
+#include "config_convert.h"
 #include "control.h"
-#include "convert.h"
 
 static int check(int argc, char **argv)
 {
@@ -61,6 +61,7 @@ int main(int argc, char **argv)
 			return commands[i].run(argc - 2, argv + 2);
 	if (argv[1][0] == '-')
 		return control_run(argc - 1, argv + 1);
-	fprintf(stderr, "mapmux: no such command: %s (serve, check, query, convert, help)\n", argv[1]);
+	fprintf(stderr, "mapmux: no such command: %s (serve, check, query, convert, help)\n",
+		argv[1]);
 	return 1;
 }

@@ -1,6 +1,6 @@
 /* Other programs' configurations as this one's YAML: what `mapmux convert` prints and `--as` runs. */
-#ifndef MAPMUX_CONVERT_H
-#define MAPMUX_CONVERT_H
+#ifndef MAPMUX_CONFIG_CONVERT_H
+#define MAPMUX_CONFIG_CONVERT_H
 
 #include <stdio.h>
 

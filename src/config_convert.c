@@ -1,5 +1,5 @@
 /* `mapmux convert`: which program's configuration it is, and where the YAML goes. */
-#include "convert.h"
+#include "config_convert.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "config_parts.h"
-#include "convert.h"
+#include "config_convert.h"
 
 enum { FILE_MAX = 1 << 20 };
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "config_parts.h"
-#include "convert.h"
+#include "config_convert.h"
 
 /* The adapter took an empty variable for one that is not set. */
 static const char *env(const char *name, const char *fallback)
