@@ -11,5 +11,6 @@ const struct backend *const backends[] = {
 	&backend_chain,
 	&backend_dns_mx,
 	&backend_userli,
+	&backend_ratelimit,
 	NULL,
 };

@@ -35,7 +35,7 @@ struct node {
 	struct table_conf *table; /* the same, or the outermost composite around it */
 };
 
-/* One SET_TABLES setting of a node. */
+/* One setting of a node that names tables. */
 struct edge {
 	const struct setting *setting;
 	const struct entry *entry;
@@ -134,6 +134,7 @@ static bool read_node(struct loader *loader, struct node *node)
 	if (!section_apply(draft, node->section, targets, n, NULL, mem, loader->error) ||
 		!check_name(loader, node))
 		return false;
+	node->options.side_effects = node->options.side_effects || node->backend->has_effects;
 	if (node->options.timeout > DOVECOT_WAITS_MS)
 		log_warn("%s: is above 30s: Dovecot gives up before the table does",
 			section_place(draft, node->section, "timeout"));
@@ -182,11 +183,20 @@ static bool read_edge(struct loader *loader, struct edge *edge)
 	return true;
 }
 
+/* Where the setting is given, and names tables; or NULL. */
+static const struct entry *find_names(const struct node *node, const struct setting *setting)
+{
+	const struct entry *entry = section_find(node->section, setting->name);
+	if (!entry || setting->kind == SET_TABLES)
+		return entry;
+	return entry->kind == ENTRY_TEXT && setting->names_table(entry->text) ? entry : NULL;
+}
+
 static bool read_edges(struct loader *loader, struct node *node)
 {
 	for (const struct setting *s = node->backend->settings; s && s->name; s++) {
-		const struct entry *entry =
-			s->kind == SET_TABLES ? section_find(node->section, s->name) : NULL;
+		bool may_name = s->kind == SET_TABLES || s->names_table;
+		const struct entry *entry = may_name ? find_names(node, s) : NULL;
 		if (!entry)
 			continue;
 		struct edge *edge = arena_alloc(&loader->draft->mem, sizeof(*edge));
@@ -291,8 +301,9 @@ static bool place_node(struct loader *loader, struct node *node)
 static void fill_lists(struct config *config, struct node *node)
 {
 	for (struct edge *edge = node->edges; edge; edge = edge->next) {
-		struct table_list *list =
-			(struct table_list *)((char *)node->conf + edge->setting->offset);
+		const struct setting *setting = edge->setting;
+		size_t at = setting->kind == SET_TABLES ? setting->offset : setting->tables_offset;
+		struct table_list *list = (struct table_list *)((char *)node->conf + at);
 		list->tables = arena_alloc(&config->mem, edge->n * sizeof(*list->tables));
 		list->n = edge->n;
 		for (size_t i = 0; i < edge->n; i++)

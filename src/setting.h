@@ -47,6 +47,11 @@ struct setting {
 	const char *help;           /* one line, for `mapmux help` and the manual */
 	int64_t min, max;           /* SET_INT, SET_MSEC, SET_BYTES; max 0: no upper limit */
 	const char *const *choices; /* SET_CHOICE: NULL-terminated */
+
+	/* SET_STR that may name a table, when this says so; the loader puts it into the struct table_list
+	 * at `tables_offset`, which else stays empty. */
+	bool (*names_table)(struct str text);
+	size_t tables_offset;
 };
 
 /* The end of a list of settings is a NULL name. Finds the setting that `key` names; *sub is what

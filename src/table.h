@@ -30,6 +30,7 @@ struct backend {
 	unsigned ops;                   /* CAN(OP_LOOKUP) | ... */
 	bool can_expire;                /* honours question.expire_secs */
 	bool asks_tables;               /* and nobody else: they share requests themselves */
+	bool has_effects;               /* side_effects, whatever the option says */
 	bool copies_question;           /* needs it no longer than start() runs */
 	bool can_break;                 /* its answers may be `broken`: it asks somebody itself */
 	const struct setting *settings; /* the one named "param" is the type's main one */

@@ -11,6 +11,7 @@
 #define TEXT "text/plain; charset=utf-8"
 #define PROMETHEUS "text/plain; version=0.0.4; charset=utf-8"
 #define LOOKUP "/v1/lookup/"
+#define RATELIMIT "/v1/ratelimit/"
 
 enum {
 	SURVEY_MS = 1000,     /* a worker that takes longer does not turn */
@@ -182,6 +183,8 @@ static void get_index(struct web_request *request)
 		    "GET    /v1/lookup/TABLE?key=K[&user=U]   ask\n"
 		    "PUT    /v1/lookup/TABLE?key=K[&user=U]   write the body\n"
 		    "DELETE /v1/lookup/TABLE?key=K[&user=U]   remove\n"
+		    "GET    /v1/ratelimit/TABLE?identity=I    show a counter\n"
+		    "DELETE /v1/ratelimit/TABLE?identity=I    reset it\n"
 		    "POST   /v1/cache/purge[?table=T[&key=K]] forget what is kept\n"));
 }
 
@@ -259,18 +262,22 @@ static bool choice(struct web_request *request, const char *name, const char *fi
 	return false;
 }
 
-/* The table's name is all that stands behind the prefix. */
+/* The table's name is all that stands behind the prefix; NULL: it has been answered. */
+static struct table *read_table(struct web_request *request, const char *prefix)
+{
+	struct str raw = str_skip(request->path, strlen(prefix)), name;
+	if (web_decode(raw, false, &request->mem, &name))
+		return find_table(request, name);
+	refuse(request, 400, "bad_path", "the path is malformed: a bad %XX, or a NUL");
+	return NULL;
+}
+
 static struct table *read_question(struct web_request *request)
 {
-	struct str raw = str_skip(request->path, sizeof(LOOKUP) - 1), name;
 	struct question *ask = &request->ask;
 	bool priv, text;
 	*ask = (struct question){.op = OP_LOOKUP};
-	if (!web_decode(raw, false, &request->mem, &name)) {
-		refuse(request, 400, "bad_path", "the path is malformed: a bad %XX, or a NUL");
-		return NULL;
-	}
-	struct table *table = find_table(request, name);
+	struct table *table = read_table(request, LOOKUP);
 	if (!table || !param(request, "key", true, &ask->key) ||
 		!param(request, "user", false, &ask->user) ||
 		!choice(request, "scope", "shared", "priv", &priv) ||
@@ -281,23 +288,25 @@ static struct table *read_question(struct web_request *request)
 	return table;
 }
 
+static void ask_change(struct web_request *request, struct table *table, int kind, struct str value)
+{
+	struct question *question = &request->ask;
+	request->change = (struct change){
+		.kind = kind, .scope = question->scope, .key = question->key, .value = value};
+	question->op = OP_CHANGE;
+	question->key = STR("");
+	question->changes = &request->change;
+	question->nchanges = 1;
+	ask(request, table);
+}
+
 static void write_one(struct web_request *request, int kind)
 {
 	struct table *table = read_question(request);
-	struct question *change = &request->ask;
-	if (!table)
-		return;
-	if (str_has(request->body, '\0')) {
+	if (table && str_has(request->body, '\0'))
 		refuse(request, 400, "bad_body", "the value holds a NUL");
-		return;
-	}
-	request->change = (struct change){
-		.kind = kind, .scope = change->scope, .key = change->key, .value = request->body};
-	change->op = OP_CHANGE;
-	change->key = STR("");
-	change->changes = &request->change;
-	change->nchanges = 1;
-	ask(request, table);
+	else if (table)
+		ask_change(request, table, kind, request->body);
 }
 
 static void get_lookup(struct web_request *request)
@@ -315,6 +324,34 @@ static void put_lookup(struct web_request *request)
 static void delete_lookup(struct web_request *request)
 {
 	write_one(request, CH_UNSET);
+}
+
+/* The counter of a ratelimit table. */
+static struct table *read_counter(struct web_request *request)
+{
+	struct table *table = read_table(request, RATELIMIT);
+	request->ask = (struct question){.op = OP_LOOKUP, .form = FORM_JSON};
+	if (!table || !param(request, "identity", true, &request->ask.key))
+		return NULL;
+	if (strcmp(table_core(table->conf)->backend->name, "ratelimit") == 0)
+		return table;
+	refuse(request, 404, "unknown_table",
+		"the table has no counters; allowed: of type ratelimit");
+	return NULL;
+}
+
+static void get_ratelimit(struct web_request *request)
+{
+	struct table *table = read_counter(request);
+	if (table)
+		ask(request, table);
+}
+
+static void delete_ratelimit(struct web_request *request)
+{
+	struct table *table = read_counter(request);
+	if (table)
+		ask_change(request, table, CH_UNSET, STR(""));
 }
 
 static void forget_all(const struct table_set *set)
@@ -355,6 +392,8 @@ static const struct route {
 	{LOOKUP, WEB_GET, "GET", get_lookup},
 	{LOOKUP, WEB_PUT, "PUT", put_lookup},
 	{LOOKUP, WEB_DELETE, "DELETE", delete_lookup},
+	{RATELIMIT, WEB_GET, "GET", get_ratelimit},
+	{RATELIMIT, WEB_DELETE, "DELETE", delete_ratelimit},
 	{"/v1/cache/purge", WEB_POST, "POST", post_purge},
 };
 

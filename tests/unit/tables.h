@@ -91,6 +91,9 @@ static inline void put_option(
 	if (s->kind == SET_TABLES)
 		put_tables(stand, (struct table_list *)(void *)((char *)to + s->offset),
 			str_of(value));
+	else if (s->names_table && s->names_table(str_of(value)))
+		put_tables(stand, (struct table_list *)(void *)((char *)to + s->tables_offset),
+			str_of(value));
 	else if (!setting_put(s, to, &stand->mem, sub, str_of(value), &stand->error))
 		fail_msg("%s: %s", key, stand->error.text);
 }
