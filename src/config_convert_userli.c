@@ -140,7 +140,9 @@ static void write_ratelimit(FILE *out)
 	const char *message =
 		env("RATE_LIMIT_MESSAGE", "Rate limit exceeded, please try again later");
 	write_table(out, "quota", 0);
-	fputs("  - name: ratelimit\n    type: ratelimit\n    param: quota\n    timeout: 5s\n", out);
+	fputs("  - name: ratelimit\n    type: ratelimit\n    param: quota\n    timeout: 5s\n"
+	      "    count_rejected: yes\n",
+		out);
 	convert_put(out, "    on_exceed", arena_printf(&mem, "REJECT %s", message).ptr);
 	if (*env("POSTFIX_RECIPIENT_DELIMITER", ""))
 		convert_put(out, "    recipient_delimiter", env("POSTFIX_RECIPIENT_DELIMITER", ""));
