@@ -398,6 +398,14 @@ static void on_limits(struct query *child)
 	take_limits((struct count *)(void *)((char *)child - offsetof(struct count, child)));
 }
 
+/* The limits get half of the time that there is: who fails to answer in it leads to on_error, while who uses
+ * up all of it would make this question fail as a whole. */
+static uint64_t deadline_of_limits(const struct query *query)
+{
+	uint64_t now = query->table->turn->now_ms;
+	return query->deadline > now ? now + (query->deadline - now) / 2 : query->deadline;
+}
+
 static void ask_limits(struct count *count)
 {
 	struct query *query = count->parent;
@@ -405,7 +413,7 @@ static void ask_limits(struct count *count)
 	count->child_ask =
 		(struct question){.op = OP_LOOKUP, .form = FORM_JSON, .key = count->identity};
 	count->child.mem = query->mem;
-	count->child.deadline = query->deadline;
+	count->child.deadline = deadline_of_limits(query);
 	if (query_begin(&count->child, table_of(query->table, tables->tables[0]), &count->child_ask,
 		    on_limits))
 		take_limits(count);

@@ -60,9 +60,10 @@ bool ratelimit_redis_check(struct table_conf *table, struct error *error)
 		return error_set(error, "password: there is one in store already");
 	if (conf->password[0])
 		shared->redis.password = conf->password;
-	int64_t half = (table->options.timeout + 1) / 2;
-	shared->redis.connect_timeout_ms = half < 2000 ? half : 2000;
-	shared->redis.silence_ms = half;
+	/* Limits have half of the timeout: with these there is time left to answer on_error. */
+	int64_t fifth = (table->options.timeout + 4) / 5;
+	shared->redis.connect_timeout_ms = fifth < 2000 ? fifth : 2000;
+	shared->redis.silence_ms = fifth;
 	shared->redis.max_reply = MAX_REPLY;
 	shared->where = redis_where(&shared->redis, &shared->mem).ptr;
 	return true;

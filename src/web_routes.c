@@ -330,8 +330,10 @@ static void delete_lookup(struct web_request *request)
 static struct table *read_counter(struct web_request *request)
 {
 	struct table *table = read_table(request, RATELIMIT);
+	if (!table)
+		return NULL; /* the request is gone */
 	request->ask = (struct question){.op = OP_LOOKUP, .form = FORM_JSON};
-	if (!table || !param(request, "identity", true, &request->ask.key))
+	if (!param(request, "identity", true, &request->ask.key))
 		return NULL;
 	if (strcmp(table_core(table->conf)->backend->name, "ratelimit") == 0)
 		return table;

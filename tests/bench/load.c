@@ -91,7 +91,7 @@ static struct {
 	unsigned depth;
 	uint64_t run_ns, warmup_ns, settle_ns, hold_ns;
 	double rate; /* 0: closed loop */
-	bool churn, sync, json, idle, zipf;
+	bool churn, sync, set, json, idle, zipf;
 } opt = {
 	.table = "t",
 	.connections = 1,
@@ -186,6 +186,9 @@ static int build_request(char *data, size_t room, const char *key, char *line)
 		return snprintf(data, room, "%d:%s,",
 			snprintf(line, room, "%s %s%s", opt.table, opt.prefix, key), line);
 	case DICT:
+		if (opt.set)
+			return snprintf(data, room, "B1%s\nS1\t%s%s\tvalue\nC1\n",
+				opt.sync ? "" : "\t", opt.prefix, key);
 		return snprintf(data, room, opt.sync ? "L%s%s\n" : "L%s%s\t\n", opt.prefix, key);
 	case TCP:
 		return snprintf(data, room, "get %s%s\n", opt.prefix, key);
@@ -884,6 +887,7 @@ static const char usage[] =
 	"  --rate R          R requests a second, latency from the time each was due\n"
 	"  --expect STATUS   ok, notfound, temp or perm (ok): any other answer is an error\n"
 	"  --sync            dict: be a client that knows no async answers (H2 0)\n"
+	"  --set             dict: a transaction that sets the key, instead of a lookup\n"
 	"  --settle S        wait so long between connecting and asking, and before closing\n"
 	"  --hold S          idle: keep the connections so long, or until SIGTERM (10)\n"
 	"  --protocol P      idle: ask once on each connection, with one of them\n"
@@ -936,6 +940,7 @@ static bool parse_options(int argc, char **argv)
 		O_RATE,
 		O_EXPECT,
 		O_SYNC,
+		O_SET,
 		O_SETTLE,
 		O_HOLD,
 		O_PROTOCOL,
@@ -955,6 +960,7 @@ static bool parse_options(int argc, char **argv)
 		{"rate", required_argument, NULL, O_RATE},
 		{"expect", required_argument, NULL, O_EXPECT},
 		{"sync", no_argument, NULL, O_SYNC},
+		{"set", no_argument, NULL, O_SET},
 		{"settle", required_argument, NULL, O_SETTLE},
 		{"hold", required_argument, NULL, O_HOLD},
 		{"protocol", required_argument, NULL, O_PROTOCOL},
@@ -1006,6 +1012,9 @@ static bool parse_options(int argc, char **argv)
 		case O_SYNC:
 			opt.sync = true;
 			break;
+		case O_SET:
+			opt.set = true;
+			break;
 		case O_SETTLE:
 			opt.settle_ns = parse_seconds("--settle", optarg);
 			break;
@@ -1031,6 +1040,8 @@ static bool parse_options(int argc, char **argv)
 	parse_addr(argv[optind + 1], &opt.addr);
 	if (opt.churn && (opt.depth != 1 || opt.rate > 0))
 		fail("--churn takes neither --depth nor --rate");
+	if (opt.set && opt.protocol != DICT)
+		fail("--set is for dict");
 	if (opt.key)
 		opt.keys = 1;
 	if (!opt.prefix)

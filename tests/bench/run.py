@@ -27,7 +27,7 @@ import time
 KEYS = 1000
 TABLE = "t"
 WEB_TABLES = 200
-GROUPS = ("static", "fronts", "url", "redis", "lua", "dns", "cache", "breaker", "churn", "web", "memory")
+GROUPS = ("static", "fronts", "dict", "url", "redis", "lua", "dns", "cache", "breaker", "churn", "web", "memory")
 IDLE_CONNECTIONS = 10000
 MANY_KEYS = 1000000
 VALUE_BYTES = 64 # of an entry of which there are many
@@ -39,6 +39,27 @@ LISTENER_KEYS = {"tcp": ",table=" + TABLE, "policy": ",table=%s,key=recipient" %
 # on the machine on which that limit was set: it scales with them.
 URL_CPU_LIMIT = 28.0
 URL_CPU_REFERENCE = 3.0 + 20.0
+
+# Only the dict service; one process, as mapmux has one worker.
+DOVECOT_CONF = """
+base_dir = {dir}/run
+state_dir = {dir}
+log_path = /dev/stderr
+protocols =
+ssl = no
+dict {{
+  {table} = file:{data}
+}}
+service dict-async {{
+  process_limit = 1
+  client_limit = 1000
+  user = root
+  chroot =
+  unix_listener dict-async {{
+    mode = 0600
+  }}
+}}
+"""
 
 READS = ("read", "readv", "recvfrom", "recvmsg", "recvmmsg")
 WRITES = ("write", "writev", "sendto", "sendmsg", "sendmmsg")
@@ -436,12 +457,82 @@ class Bench:
 			("10 connections, depth 8", conns(10, "--depth", "8"), judge_deep),
 			("10 connections, 2,000/s", conns(10, "--rate", "2000"), None),
 		])
-		self.attempt("static, dict", self.compare_cases,
-			"Static table, dict over a unix socket, one worker (no target)", "dict", [
-			("10 connections", conns(10), None),
-			("10 connections, depth 8", conns(10, "--depth", "8"), None),
-		])
 		self.attempt("system calls", self.run_strace)
+
+	def run_dict(self):
+		"""Dovecot's protocol: lookups, sets, and Dovecot's own server of it."""
+		def judge(name, rounds):
+			self.judge_ratio("dict, %s: rate to the floor's" % name,
+				[m["rate"] / f["rate"] for f, m in rounds], 0.80)
+
+		def judge_churn(name, rounds):
+			self.judge_ratio("dict, %s: rate to the floor's" % name,
+				[m["rate"] / f["rate"] for f, m in rounds], 0.60)
+
+		self.attempt("dict", self.compare_cases,
+			"Static table, dict over a unix socket, one worker", "dict", [
+			("10 connections", ("--connections", "10"), judge),
+			("10 connections, depth 8", ("--connections", "10", "--depth", "8"), None),
+			("connect, lookup, close, 10 at a time",
+				("--connections", "10", "--churn"), judge_churn),
+		])
+		self.attempt("dict, sets", self.run_dict_sets)
+		self.attempt("dict, Dovecot", self.run_dict_dovecot)
+
+	def run_dict_sets(self):
+		server, address = self.start_mapmux("dict", "memory", "")
+		options, rounds = ("--connections", "10"), []
+		try:
+			# So that all keys are there to be found.
+			self.load(server, "dict", address, *options, "--set", seconds=0.3)
+			for _ in range(self.rounds):
+				rounds.append((self.load(server, "dict", address, *options),
+					self.load(server, "dict", address, *options, "--set")))
+		finally:
+			server.stop()
+		print_table("Memory table, dict over a unix socket, one worker: transactions of one key",
+			self.compare_head("lookups", "sets"),
+			[self.compare_row("10 connections", rounds)])
+		self.judge_ratio("dict, sets of one key: rate to the lookups'",
+			[s["rate"] / l["rate"] for l, s in rounds], 0.40)
+
+	def start_dovecot(self):
+		"""Dovecot with nothing but its dict server; it forks, so its own CPU time says nothing."""
+		base = os.path.join(self.dir, "dovecot")
+		os.mkdir(base)
+		data = os.path.join(base, "data")
+		with open(data, "w") as f:
+			# Keys and values in turn, below the scope.
+			f.write("".join("shared/k%d\nvalue\n" % i for i in range(KEYS)))
+		os.chmod(self.dir, 0o755)
+		conf = os.path.join(base, "dovecot.conf")
+		with open(conf, "w") as f:
+			f.write(DOVECOT_CONF.format(dir=base, table=TABLE, data=data))
+		process = Process(self, "dovecot", ["dovecot", "-F", "-c", conf])
+		address = "unix:%s/run/dict-async" % base
+		process.wait_ready(address)
+		return process, address
+
+	def run_dict_dovecot(self):
+		theirs = self.start_dovecot()
+		ours = self.start_static("dict")
+		rows = []
+		try:
+			for n in (10, 100):
+				rounds = self.compare("dict", theirs, ours, ("--connections", str(n)))
+				rows.append(("%d connections" % n,
+					"%.0f" % statistics.median(t["rate"] for t, _ in rounds),
+					"%.0f" % statistics.median(o["rate"] for _, o in rounds),
+					spread([o["rate"] / t["rate"] for t, o in rounds]),
+					"%.0f" % statistics.median(t["p99_us"] for t, _ in rounds),
+					"%.0f" % statistics.median(o["p99_us"] for _, o in rounds)))
+				self.judge_ratio("dict, %d connections: rate to Dovecot's dict-async" % n,
+					[o["rate"] / t["rate"] for t, o in rounds], 2.0)
+		finally:
+			ours[0].stop()
+			theirs[0].stop()
+		print_table("Static table against Dovecot's dict-async with its file driver, one worker "
+			"each", ("", "Dovecot/s", "mapmux/s", "ratio", "p99 us", "mapmux"), rows)
 
 	def run_fronts(self):
 		"""The other protocols over the same table."""
@@ -942,11 +1033,9 @@ zone:
 				[m["rate"] / f["rate"] for f, m in rounds], 0.60)
 
 		options = ("--connections", "10", "--churn")
-		for protocol in ("socketmap", "dict"):
-			self.attempt("churn, " + protocol, self.compare_cases,
-				"Connect, one lookup, close: %s over a unix socket, 10 at a time"
-					% protocol,
-				protocol, [("%s, 10 at a time" % protocol, options, judge)])
+		self.attempt("churn", self.compare_cases,
+			"Connect, one lookup, close: socketmap over a unix socket, 10 at a time",
+			"socketmap", [("socketmap, 10 at a time", options, judge)])
 
 	# --- /metrics ---
 

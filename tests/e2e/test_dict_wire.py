@@ -238,6 +238,33 @@ class Replies(Wire):
         self.assertEqual(len(client.iterate("shared/p/", flags=1, rows=2).rows), 2)
         self.assertEqual(client.iterate("shared/none/", flags=1).rows, [])
 
+    def test_sorted_by_value(self):
+        client = self.client()
+        client.change(1, *[("set", f"shared/s/{key}", value) for key, value in zip("abcd", "3121")])
+        rows = [(f"shared/s/{key}", value) for key, value in zip("bdca", "1123")]
+        self.assertEqual(client.iterate("shared/s/", flags=4).rows, rows)
+        self.assertEqual(client.iterate("shared/s/", flags=4, rows=3).rows, rows[:3])
+
+    def test_long_iteration(self):
+        """40,000 rows of 600 bytes: 24 MB held by the table. Its answer may hold them once, and once more
+        as what is to be sent; clients that leave in the midst give all of it back. (The bound leaves room
+        for a sanitizer.)"""
+        client = self.client()
+        for number in range(1, 9):
+            client.begin(number)
+            client.send(b"".join(b"S%d\tshared/l/%d-%d\t" % (number, number, row) + b"v" * 600 + b"\n"
+                                 for row in range(5000)))
+            self.assertEqual(client.commit(number).letter, "O")
+        before = self.mux.memory()
+        for _ in range(20):
+            stream = self.raw(b"H3\t2\t0\t\tmem\nI1\t0\tshared/l/\t\n")
+            stream.until(b"Oshared/l/")
+            stream.close()
+        answer = client.iterate("shared/l/")
+        self.assertEqual((answer.letter, len(answer.rows)), ("O", 40000))
+        self.assertEqual(set(value for _, value in answer.rows), {"v" * 600})
+        self.assertLess(self.mux.memory() - before, 200 << 20)
+
     def test_half_close(self):
         gate = self.gates["late"] = threading.Event()
         client = self.client("u")
@@ -336,6 +363,41 @@ class Transactions(Wire):
         self.assertEqual(client.lookup("shared/n").value, "9223372036854775807")
         self.assertEqual(client.change(3, ("inc", "shared/n", 1)).letter, "F")
         self.assertEqual(client.lookup("shared/n").value, "9223372036854775807")
+
+    def test_set_after_increment(self):
+        client = self.client()
+        client.change(1, ("set", "shared/n", "1"))
+        self.assertEqual(client.change(2, ("inc", "shared/n", 1), ("set", "shared/n", "7"),
+                                       ("inc", "shared/n", 1)).letter, "O")
+        self.assertEqual(client.lookup("shared/n").value, "8")
+
+    def test_ten_thousand_sets_in_one(self):
+        client = self.client()
+        client.begin(1)
+        client.send(b"".join(b"S1\tshared/many/%d\t%d\n" % (number, number) for number in range(10000)))
+        self.assertEqual(self.client().iterate("shared/many/").rows, [])
+        self.assertEqual(client.commit(1).letter, "O")
+        self.assertEqual(sorted(client.iterate("shared/many/").rows),
+                         sorted((f"shared/many/{number}", str(number)) for number in range(10000)))
+
+    def test_sent_again_after_a_drop(self):
+        """2.4.2 and later send sets and unsets once more, on a new connection and with the same number."""
+        self.client().change(1, ("set", "shared/gone", "1"))
+        lines = b"H4\t0\t0\t\tmem\nB1\t\t0\nS1\tshared/k\tv\nU1\tshared/gone\nC1\n"
+        for _ in range(2):
+            stream = self.raw(lines)
+            stream.until(b"O1\n")
+            stream.close()
+        self.assertEqual(self.client().iterate("shared/").rows, [("shared/k", "v")])
+
+    def test_equal_increments_are_two(self):
+        """No client sends an increment again, so two that look the same are meant as two: also under the
+        same number, on one connection and on two."""
+        self.client().change(1, ("set", "shared/n", "0"))
+        for client in (self.client(major=4), self.client(major=4)):
+            for _ in range(2):
+                self.assertEqual(client.change(1, ("inc", "shared/n", 1)).letter, "O")
+        self.assertEqual(self.client().lookup("shared/n").value, "4")
 
     def test_increments_from_many_connections(self):
         self.client().change(1, ("set", "shared/n", "0"))
@@ -445,6 +507,36 @@ class Broken(Wire):
                 stream.half_close()
                 self.assertNotIn(b"O9", stream.rest())
         self.assertEqual(self.client().lookup("shared/a").letter, "N")
+
+    def test_wrong_value_type(self):
+        for value_type in (b"1", b"2", b"x", b""):
+            self.closed(b"H3\t2\t" + value_type + b"\t\tmem\nLshared/none\t\n")
+        self.assertEqual(self.client(major=2).lookup("shared/none").letter, "N")
+
+    def test_key_without_prefix(self):
+        """Nothing but this command fails."""
+        for key in ("none", "", "/shared/none", "SHARED/none", "priv"):
+            client = self.client()
+            for answer in (client.lookup(key, "u"), client.iterate(key, "u"),
+                           client.change(1, ("set", key, "v"), user="u")):
+                self.assertEqual((answer.letter, bool(answer.value)), ("F", True), key)
+            self.assertEqual(client.lookup("shared/none").letter, "N")
+
+    def test_commands_without_reading(self):
+        """1,000 lookups of 200 KB each by a client that does not read: it waits, others do not, and what
+        waits for it is bounded. Then it reads, and all answers are there."""
+        good, value = self.client(), "v" * 200000
+        self.assertEqual(good.change(1, ("set", "shared/big", value)).letter, "O")
+        before = self.mux.memory()
+        client = self.client()
+        asked = [Answer(("Lshared/big", "")) for _ in range(1000)]
+        client.pending += asked
+        client.send(b"Lshared/big\t\n" * len(asked))
+        for _ in range(100):
+            self.assertEqual(good.lookup("shared/none").letter, "N")
+        self.assertLess(self.mux.memory() - before, 100 << 20)
+        for answer in asked:
+            self.assertTrue(client.finish(answer).value == value)
 
     def test_endless_line(self):
         before = self.mux.memory()

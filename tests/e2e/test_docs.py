@@ -3,7 +3,8 @@
 A page is worked through from top to bottom. The language of a code block says what it is:
 
 yaml         a complete configuration: checked, and served when a later block asks it
-console      `$ command` lines and their output, stderr included; `$ cat FILE` makes the file beforehand
+console      `$ command` lines and their output, stderr included; `$ cat FILE` makes the file beforehand;
+             `...` in output is anything
 http         requests and what the service at port 8080 answers: METHOD TARGET, headers, body, STATUS body
 dns          records that the DNS server at port 53 knows, their names written out
 nginx        a server for nginx
@@ -36,7 +37,7 @@ from harness.wire import Closed, Stream
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "tcp", "policy", "url", "static", "memory",
                                                      "redis", "chain", "lua", "dns-mx", "userli", "keys", "guard",
-                                                     "cache", "reliability", "http", "migrate"))]
+                                                     "cache", "reliability", "http", "ratelimit", "migrate"))]
 OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
@@ -386,7 +387,7 @@ class Page:
             else:
                 self.start_mapmux()
                 got = self.shell(self.real(command))
-                assert got == output, f"$ {command}\nshown:\n{output}\ngot:\n{got}"
+                assert matches(output, got), f"$ {command}\nshown:\n{output}\ngot:\n{got}"
 
     def shell(self, command):
         """What the command prints, its paths and ports as in the page."""
@@ -446,6 +447,9 @@ class Pages(Case):
 
     def test_migrate(self):
         self.page("docs/migrate.md")
+
+    def test_ratelimit(self):
+        self.page("docs/ratelimit.md")
 
     def test_chain(self):
         self.page("docs/chain.md")
@@ -521,7 +525,7 @@ class Settings(Case):
     def test_tables_of_settings(self):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
         common = {name: default for page in OF_EVERY_TABLE for name, default in self.rows(page).items()}
-        for topic in ("url", "static", "memory", "redis", "chain", "lua", "dns-mx", "userli",
+        for topic in ("url", "static", "memory", "redis", "chain", "lua", "dns-mx", "userli", "ratelimit",
                       "socketmap", "dict", "tcp", "policy", "http"):
             listed = re.findall(r"(?m)^  ([a-z][\w.]*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)

@@ -1,10 +1,11 @@
 """Dict changes and listings on the url table: the requests, and what a failure in their midst means."""
 
 import json
+import threading
 import time
 import unittest
 
-from harness import Backend, Case, Reply, Store, serve, url
+from harness import Backend, Case, Reply, Store, serve, url, wait_until
 from harness.backend import as_json
 
 
@@ -235,6 +236,28 @@ class Iterate(Case):
         answer = self.iterate("shared/many/")
         self.assertEqual(sorted(answer.rows), sorted((f"shared/many/n{number}",
                                                       f"n{number}") for number in range(500)))
+
+    def test_client_leaves(self):
+        """Eight lookups at a time, and no further ones for a client who has gone."""
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+
+        def answer(request):
+            if request.path == "/l/":
+                return as_json([f"n{number}" for number in range(200)])
+            return as_json("v", gate=gate)
+        backend = Backend(self, answer)
+        mux = serve(self, [url("l", backend.url + "/l/{}")], threads=1)
+        client = mux.dict("l")
+        client.start_iterate("shared/")
+        wait_until(lambda: len(backend.seen()) == 9, "the list and eight lookups")
+        time.sleep(0.3)         # a ninth one would come now
+        self.assertEqual(len(backend.seen()), 9)
+        client.close()
+        time.sleep(0.3)         # nothing shows when mapmux has seen that
+        gate.set()
+        time.sleep(0.3)         # and so would those that nobody waits for
+        self.assertEqual(len(backend.seen()), 9)
 
     def test_hostile_names(self):
         """A backend's names cannot leave their place either."""
