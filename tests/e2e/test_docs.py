@@ -37,7 +37,7 @@ from harness.wire import Closed, Stream
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "tcp", "policy", "url", "static", "memory",
                                                      "redis", "chain", "lua", "dns-mx", "userli", "keys", "guard",
-                                                     "cache", "reliability", "http", "ratelimit"))]
+                                                     "cache", "reliability", "http", "ratelimit", "migrate"))]
 OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
           "/tmp/podop.socket")
@@ -444,6 +444,9 @@ class Pages(Case):
 
     def test_userli(self):
         self.page("docs/userli.md")
+
+    def test_migrate(self):
+        self.page("docs/migrate.md")
 
     def test_ratelimit(self):
         self.page("docs/ratelimit.md")
