@@ -133,9 +133,7 @@ auth_password_verify = guarded(auth.PASSDB_RESULT_INTERNAL_FAILURE, verify)
 -- ---- userdb ----
 
 local function lookup(request)
-	if not settings.userdb then
-		return auth.USERDB_RESULT_USER_UNKNOWN, {}
-	end
+	assert(settings.userdb, "the setting userdb is missing")
 	local key = (settings.userdb_key or "%s"):gsub("%%s", (request.user:gsub("%%", "%%%%")))
 	local answer = ask("GET", "/v1/lookup/" .. quote(settings.userdb) .. "?key=" .. quote(key))
 	if not answer then
@@ -155,17 +153,15 @@ auth_userdb_lookup = guarded(auth.USERDB_RESULT_INTERNAL_FAILURE, lookup)
 
 -- A list that is not whole must not look like one: who asks would take the others for deleted.
 function auth_userdb_iterate()
-	if not settings.userdb then
-		return {}
-	end
+	assert(settings.userdb, "mapmux: the setting userdb is missing")
 	local prefix = settings.iterate or ""
 	local answer = ask("GET", ("/v1/iterate/%s?recurse=yes&prefix=%s"):format(
 		quote(settings.userdb), quote(prefix)))
-	if not answer then
+	if not answer or (answer.status == "ok" and type(answer.rows) ~= "table") then
 		error("mapmux failed")
 	end
 	local users = {}
-	for _, row in ipairs(answer.rows or {}) do
+	for _, row in ipairs(answer.rows or {}) do -- none: there are no users
 		users[#users + 1] = row.key:sub(#prefix + 1)
 	end
 	return users

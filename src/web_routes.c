@@ -285,6 +285,12 @@ static void answered(struct web_request *request)
 		json_add(&out, answer->why);
 	}
 	buf_add(&out, STR("}\n"));
+	if (out.overflow) {
+		buf_free(&out);
+		web_answer(request, 503, JSON,
+			STR("{\"status\":\"temp\",\"reason\":\"the answer is too long\"}\n"));
+		return;
+	}
 	answer_buf(request, code_of(result), JSON, &out);
 }
 

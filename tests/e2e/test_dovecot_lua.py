@@ -90,7 +90,7 @@ class Dovecot23(Stand):
             self.assertEqual((status, "AUTHENTICATIONFAILED" in text), ("NO", True), text)
 
     def test_failures_are_no_wrong_passwords(self):
-        """[UNAVAILABLE] from a table that fails, from an unknown table, without mapmux, with a wrong token."""
+        """[UNAVAILABLE] from a table that fails, and without mapmux."""
         for user in ("down@x.test", "broken@x.test"):
             status, text = self.login(user, "x")
             self.assertEqual((status, "UNAVAILABLE" in text), ("NO", True), text)
@@ -241,6 +241,7 @@ class Dovecot24(Stand):
         self.assertIsNone(self.call(url=None))
         self.assertIn("the setting url is missing", self.errors)
         self.assertEqual(self.call(("auth_password_verify", {"user": "a"}, "b"), passdb=None)[0], ["NEXT", {}])
+        self.assertEqual(self.call(("auth_userdb_lookup", {"user": "a"}), userdb=None)[0][0], "INTERNAL_FAILURE")
 
 
 if __name__ == "__main__":
