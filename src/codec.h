@@ -68,9 +68,9 @@ struct codec {
 	enum decoded (*decode)(void *session, const void *conf, struct str in, size_t *used,
 		struct message *message, struct buf *out, const char **why);
 
-	/* Why the protocol cannot carry what an ST_OK says; NULL: it can. As a function NULL: it can
-	 * always. Ask by codec_fit(). */
-	const char *(*unfit)(const struct answer *answer);
+	/* Why what an ST_OK says to the message that carried `tag` cannot be told the client; NULL: it
+	 * can. As a function NULL: it can always. Ask by codec_fit(). */
+	const char *(*unfit)(const void *session, uint64_t tag, const struct answer *answer);
 
 	/* Such an answer is told by the end of the connection. NULL: none is. */
 	bool (*hangs_up)(const void *conf, const struct answer *answer);
@@ -86,9 +86,11 @@ struct codec {
 extern const struct codec *const codecs[];
 
 /* Before encode(): a value that the protocol cannot carry makes the answer ST_TEMP, and is not cut. */
-static inline void codec_fit(const struct codec *codec, struct answer *answer)
+static inline void codec_fit(
+	const struct codec *codec, const void *session, uint64_t tag, struct answer *answer)
 {
-	const char *why = answer->status == ST_OK && codec->unfit ? codec->unfit(answer) : NULL;
+	const char *why =
+		answer->status == ST_OK && codec->unfit ? codec->unfit(session, tag, answer) : NULL;
 	if (why)
 		*answer = (struct answer){.status = ST_TEMP, .why = str_of(why)};
 }

@@ -1,6 +1,10 @@
 /* The options of `serve` and `check` into a draft. Reads the files they name on the way. */
 #include "config_parts.h"
 
+#include <stdlib.h>
+
+#include "config_convert.h"
+
 #define PLACE "command line"
 #define LISTEN_FORM                                                                                \
 	"PROTOCOL:ADDRESS[,key=value]..., like socketmap:unix:/run/mapmux/socketmap,mode=0660"
@@ -34,6 +38,11 @@ const struct arg_option arg_options[] = {
 		.value = "postfix|dovecot",
 		.help = "what it speaks: socketmap or dict",
 		.action = ARG_MODE},
+	{.name = "--as",
+		.value = "userli|rest-connector FILE",
+		.help = "run as that program did, with its environment or its JSON file; mapmux "
+			"convert prints what that is",
+		.action = ARG_AS},
 	{.name = "--threads",
 		.value = "N",
 		.help = "worker threads; 0: as many as there are CPUs",
@@ -287,6 +296,42 @@ static bool read_table_option(struct args *args, struct str value)
 	return set;
 }
 
+/* -- other programs' configurations -- */
+
+/* The YAML that `mapmux convert` prints, read at once. */
+static bool read_converted(struct args *args, const char *file)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+	if (!out)
+		return error_set(args->error, PLACE ": --as: out of memory");
+	bool good =
+		file ? convert_connector(file, out, args->error) : convert_userli(out, args->error);
+	if (!good)
+		error_prefix(args->error, PLACE ": --as");
+	if (fclose(out) != 0 && good)
+		good = error_set(args->error, PLACE ": --as: out of memory");
+	good = good && config_read_text(args->draft, file ? "--as rest-connector" : "--as userli",
+			       (struct str){text, len}, args->error);
+	free(text);
+	return good;
+}
+
+static bool read_as(struct args *args, struct str peer)
+{
+	if (str_eq(peer, STR("userli")))
+		return read_converted(args, NULL);
+	if (!str_eq(peer, STR("rest-connector")))
+		return error_set(args->error,
+			PLACE ": --as: \"%.*s\" is not known; allowed: userli, rest-connector FILE "
+			      "(podop's own options are understood as they are)",
+			(int)peer.len, peer.ptr);
+	if (args->at == args->argc)
+		return error_set(args->error, PLACE ": --as rest-connector: needs its JSON FILE");
+	return read_converted(args, args->argv[args->at++]);
+}
+
 /* -- all -- */
 
 static bool read_global(struct args *args, const char *key, const char *name, struct str value)
@@ -319,6 +364,8 @@ static bool read_option(struct args *args)
 		return set_once(args, &args->socket, option->name, value);
 	case ARG_MODE:
 		return set_once(args, &args->mode, option->name, value);
+	case ARG_AS:
+		return read_as(args, value);
 	}
 	return false;
 }

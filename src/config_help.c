@@ -175,6 +175,8 @@ static void help_all(void)
 	     "  mapmux check [OPTIONS]      check the configuration, print what would run\n"
 	     "  mapmux query ENDPOINT KEY...\n"
 	     "                              ask a running server, one answer a line\n"
+	     "  mapmux convert podop ARGS | userli | rest-connector FILE\n"
+	     "                              print the YAML that replaces that program\n"
 	     "  mapmux help [TYPE|PROTOCOL] this text, or what a type or protocol can be told\n"
 	     "  mapmux version\n\n"
 	     "Options of serve and check:");

@@ -102,6 +102,8 @@ const char *choices_print(struct choices *choices);
 
 /* The readers; both end in draft_set(). */
 bool config_read_yaml(struct draft *draft, const char *path, struct error *error);
+/* The same with text that we have; `name` stands for the file in messages. */
+bool config_read_text(struct draft *draft, const char *name, struct str text, struct error *error);
 bool config_read_args(struct draft *draft, int argc, char **argv, struct error *error);
 
 /* A command-line option; NULL name ends the list. */
@@ -120,6 +122,7 @@ struct arg_option {
 		ARG_OPTION,
 		ARG_SOCKET,
 		ARG_MODE,
+		ARG_AS,
 	} action;
 };
 
@@ -127,6 +130,10 @@ extern const struct arg_option arg_options[];
 
 /* The top-level keys, for struct config. */
 extern const struct setting global_settings[];
+
+/* A key as it is, or a value, whose dollars before a brace are doubled: they would name a variable
+ * of the environment. In quotes where YAML needs them. */
+void config_write_scalar(FILE *out, struct str s, bool is_value);
 
 /* config_print() to any stream. */
 void config_write(const struct config *config, FILE *out);

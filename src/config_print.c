@@ -59,7 +59,7 @@ static bool is_plain(struct str s)
 
 /* A key as it is, or a value, whose dollars before a brace are doubled: they would name a variable
  * of the environment. */
-static void write_scalar(FILE *out, struct str s, bool is_value)
+void config_write_scalar(FILE *out, struct str s, bool is_value)
 {
 	if (is_plain(s)) {
 		fwrite(s.ptr, 1, s.len, out);
@@ -136,14 +136,14 @@ struct printer {
 
 static void write_value(struct printer *printer, struct str value)
 {
-	write_scalar(printer->out, masked_urls(printer->mem, value), true);
+	config_write_scalar(printer->out, masked_urls(printer->mem, value), true);
 }
 
 static void print_map(struct printer *printer, const struct setting_map *map)
 {
 	for (size_t i = 0; i < map->n; i++) {
 		fprintf(printer->out, "\n%s  ", printer->indent);
-		write_scalar(printer->out, map->pairs[i].name, false);
+		config_write_scalar(printer->out, map->pairs[i].name, false);
 		fputs(": ", printer->out);
 		write_value(printer, names_secret(map->pairs[i].name.ptr) ? STR("(secret)")
 									  : map->pairs[i].value);

@@ -311,22 +311,26 @@ static bool read_file(const char *path, struct buf *file, struct error *error)
 	return true;
 }
 
+bool config_read_text(struct draft *draft, const char *name, struct str text, struct error *error)
+{
+	struct reader reader = {.draft = draft,
+		.path = arena_str(&draft->mem, str_of(name)).ptr,
+		.file = text,
+		.error = error};
+	if (!yaml_parser_initialize(&reader.parser))
+		return error_set(error, "%s: out of memory", name);
+	yaml_parser_set_input_string(&reader.parser, (const unsigned char *)text.ptr, text.len);
+	bool good = read_stream(&reader);
+	yaml_event_delete(&reader.event);
+	yaml_parser_delete(&reader.parser);
+	return good;
+}
+
 bool config_read_yaml(struct draft *draft, const char *path, struct error *error)
 {
-	struct reader reader = {.draft = draft, .path = arena_str(&draft->mem, str_of(path)).ptr};
 	struct buf file = {.max = FILE_MAX};
-	bool good = read_file(path, &file, error);
-	if (good && !yaml_parser_initialize(&reader.parser)) {
-		good = error_set(error, "%s: out of memory", path);
-	} else if (good) {
-		reader.error = error;
-		reader.file = buf_str(&file);
-		yaml_parser_set_input_string(
-			&reader.parser, (const unsigned char *)file.ptr, file.len);
-		good = read_stream(&reader);
-		yaml_event_delete(&reader.event);
-		yaml_parser_delete(&reader.parser);
-	}
+	bool good = read_file(path, &file, error) &&
+		    config_read_text(draft, path, buf_str(&file), error);
 	buf_free(&file);
 	return good;
 }

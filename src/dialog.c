@@ -285,7 +285,8 @@ static bool judge_trial(struct slot *slot)
 static void answered(struct slot *slot)
 {
 	const struct dialog_home *home = slot->dialog->home;
-	codec_fit(home->conf->codec, &slot->query.answer);
+	if (!slot->dialog->gone) /* else its session has ended */
+		codec_fit(home->conf->codec, slot->dialog->session, slot->tag, &slot->query.answer);
 	query_count(&slot->query, home->protocol);
 	if (slot->query.answer.status >= ST_TEMP)
 		complain(slot, &slot->query.answer);

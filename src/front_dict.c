@@ -220,7 +220,8 @@ static enum decoded run_lookup(struct line *line)
 		cut_scope(&question.key, question.user, &question.scope);
 	if (refusal)
 		return refuse(line, (struct dict_command){.kind = LOOKUP}, refusal);
-	return ask(line, (struct dict_command){.kind = LOOKUP}, STR(""), &question);
+	return ask(line, (struct dict_command){.kind = LOOKUP, .scope = question.scope}, STR(""),
+		&question);
 }
 
 static enum decoded run_iterate(struct line *line)
@@ -504,6 +505,7 @@ const struct codec codec_dict = {
 	.conf_size = sizeof(struct dict_conf),
 	.session_size = sizeof(struct dict_session),
 	.decode = decode,
+	.unfit = dict_unfit,
 	.encode = encode,
 	.end = end,
 };

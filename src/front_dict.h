@@ -32,7 +32,7 @@ struct dict_command {
 	enum { LOOKUP, ITERATE, COMMIT, COMMIT_ASYNC } kind;
 	uint64_t number;      /* counts the commands that want replies, from 1 */
 	uint32_t transaction; /* commits: the client's number */
-	enum scope scope;     /* iterate: what the names of rows begin with, ... */
+	enum scope scope; /* of lookups and iterations: what the names of rows begin with, ... */
 	unsigned flags;
 	struct buf held; /* replies not numbered: what must follow this one's */
 	size_t path_len;
@@ -55,10 +55,18 @@ struct dict_session {
 	struct arena scratch;               /* unescaped fields of the line at hand */
 };
 
-/* front_dict_reply.c: the reply to `command`, with the announcements of ids that are due before it. What
- * Dovecot could not bear becomes a failure. */
+/* front_dict_reply.c */
+
+/* Why this answer cannot be told the client; NULL: it can. */
+const char *dict_unfit(const void *session, uint64_t tag, const struct answer *answer);
+
+/* The reply to `command`, with the announcements of ids that are due before it. */
 void dict_reply(struct dict_session *session, const struct dict_command *command,
 	const struct answer *answer, struct buf *out);
+
+/* front_dict_login.c: why Dovecot's passdb must not see this value: it would let in whoever gives any
+ * password, or none, and nothing says that this is meant. NULL: it may. */
+const char *dict_open_login(struct str value);
 
 /* front_dict_transaction.c: the open ones, sorted by id. */
 

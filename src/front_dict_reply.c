@@ -105,7 +105,7 @@ static void reply_lookup(struct dict_session *session, const struct dict_command
 	} else if (answer->status == ST_NOTFOUND) {
 		buf_add_char(out, 'N');
 	} else if (answer->nrows == 1 || !session->many) {
-		assert(answer->rows); /* answer_obstacle() saw to it */
+		assert(answer->rows); /* dict_unfit() saw to it */
 		buf_add_char(out, 'O');
 		add_text(session, out, answer->rows[0].value);
 	} else {
@@ -163,13 +163,14 @@ static bool can_carry(const struct dict_session *session, struct str value)
 	return session->escape_cr || value.len == 0 || value.ptr[value.len - 1] != '\r';
 }
 
-/* What makes an answer unfit for the client, or NULL. Several of these would end a Dovecot 2.3
+/* Several of these would end a Dovecot 2.3
  * process: a found lookup of nothing, a row outside of the path that was asked for. */
-static const char *answer_obstacle(const struct dict_session *session,
-	const struct dict_command *command, const struct answer *answer)
+const char *dict_unfit(const void *dict_session, uint64_t tag, const struct answer *answer)
 {
+	const struct dict_session *session = dict_session;
+	const struct dict_command *command = (const struct dict_command *)(uintptr_t)tag;
 	struct str path = {command->path, command->path_len};
-	if (answer->status != ST_OK || command->kind == COMMIT || command->kind == COMMIT_ASYNC)
+	if (command->kind == COMMIT || command->kind == COMMIT_ASYNC)
 		return NULL;
 	if (command->kind == LOOKUP && answer->nrows == 0)
 		return "found, but without a value";
@@ -182,16 +183,15 @@ static const char *answer_obstacle(const struct dict_session *session,
 		if (command->kind == ITERATE && !str_starts(row->name, path))
 			return "name outside of the path asked for";
 	}
+	/* Dovecot reads logins by shared keys only, and the first value of several. */
+	if (command->kind == LOOKUP && command->scope == SCOPE_SHARED)
+		return dict_open_login(answer->rows[0].value);
 	return NULL;
 }
 
 void dict_reply(struct dict_session *session, const struct dict_command *command,
 	const struct answer *answer, struct buf *out)
 {
-	const char *obstacle = answer_obstacle(session, command, answer);
-	struct answer failure = {.status = ST_TEMP, .why = str_of(obstacle)};
-	if (obstacle)
-		answer = &failure;
 	if (command->kind == LOOKUP)
 		reply_lookup(session, command, answer, out);
 	else if (command->kind == ITERATE)

@@ -83,8 +83,10 @@ static const char *fault_of(struct str action)
 	return action.len > MAX_ACTION ? "the action is too long" : NULL;
 }
 
-static const char *unfit(const struct answer *answer)
+static const char *unfit(const void *session, uint64_t tag, const struct answer *answer)
 {
+	(void)session;
+	(void)tag;
 	return fault_of(answer->rows[0].value);
 }
 

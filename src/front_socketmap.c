@@ -9,6 +9,7 @@ enum {
 
 struct socketmap_conf {
 	int64_t max_request;
+	bool any_name;
 };
 
 static const struct setting settings[] = {
@@ -19,8 +20,22 @@ static const struct setting settings[] = {
 		.min = 16,
 		.max = 100000000,
 		.help = "longest request: table name, blank and key"},
+	{.name = "any_name",
+		.kind = SET_BOOL,
+		.offset = offsetof(struct socketmap_conf, any_name),
+		.fallback = "no",
+		.help = "ask the listener's table, whatever name a request has; the name is its "
+			"{user}"},
 	{.name = NULL},
 };
+
+/* Whatever name comes is asked of the listener's table, so there must be one. */
+static bool check(const void *conf, const struct table_conf *table, struct error *error)
+{
+	const struct socketmap_conf *limits = conf;
+	return !limits->any_name || table ||
+	       error_set(error, "any_name: needs table, the one that is asked");
+}
 
 /* One reservation for the whole reply: this is the hottest writer there is. */
 static void add_reply(struct buf *out, struct str word, struct str text)
@@ -89,8 +104,8 @@ static enum decoded read_header(
 }
 
 /* NAME, a blank, the key. A name may be empty; a key may hold anything but NUL. */
-static enum decoded read_request(
-	struct str payload, struct message *message, struct buf *out, const char **why)
+static enum decoded read_request(struct str payload, bool any_name, struct message *message,
+	struct buf *out, const char **why)
 {
 	struct str key = payload, table;
 	if (!str_cut(&key, ' ', &table)) {
@@ -109,6 +124,10 @@ static enum decoded read_request(
 		.ask = {.op = OP_LOOKUP, .form = FORM_TEXT, .key = key},
 		.in_order = true,
 	};
+	if (any_name) {
+		message->ask.user = table;
+		message->table = (struct str){0};
+	}
 	return DECODE_MESSAGE;
 }
 
@@ -132,11 +151,14 @@ static enum decoded decode(void *session, const void *conf, struct str in, size_
 		return DECODE_BROKEN;
 	}
 	*used = header + length + 1;
-	return read_request((struct str){in.ptr + header, length}, message, out, why);
+	return read_request(
+		(struct str){in.ptr + header, length}, limits->any_name, message, out, why);
 }
 
-static const char *unfit(const struct answer *answer)
+static const char *unfit(const void *session, uint64_t tag, const struct answer *answer)
 {
+	(void)session;
+	(void)tag;
 	struct str value = answer->rows[0].value;
 	return value.len <= MAX_REPLY - 3 && str_is_line(value)
 		       ? NULL
@@ -171,6 +193,7 @@ const struct codec codec_socketmap = {
 	.idle_timeout = 180 * 1000L,
 	.settings = settings,
 	.conf_size = sizeof(struct socketmap_conf),
+	.check = check,
 	.decode = decode,
 	.unfit = unfit,
 	.encode = encode,

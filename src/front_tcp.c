@@ -59,8 +59,10 @@ static void add_failure(struct buf *out, struct str why)
 	add_reply(out, "400 ", why);
 }
 
-static const char *unfit(const struct answer *answer)
+static const char *unfit(const void *session, uint64_t tag, const struct answer *answer)
 {
+	(void)session;
+	(void)tag;
 	struct str value = answer->rows[0].value;
 	if (str_has(value, '\0'))
 		return "tcp_table cannot carry a value with a NUL byte";

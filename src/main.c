@@ -4,6 +4,7 @@
 
 #include "client.h"
 #include "config.h"
+#include "config_convert.h"
 #include "control.h"
 
 static int check(int argc, char **argv)
@@ -43,6 +44,7 @@ static const struct command {
 	{"serve", control_run},
 	{"check", check},
 	{"query", client_main},
+	{"convert", convert_main},
 	{"help", help},
 	{"--help", help},
 	{"-h", help},
@@ -59,6 +61,7 @@ int main(int argc, char **argv)
 			return commands[i].run(argc - 2, argv + 2);
 	if (argv[1][0] == '-')
 		return control_run(argc - 1, argv + 1);
-	fprintf(stderr, "mapmux: no such command: %s (serve, check, query, help)\n", argv[1]);
+	fprintf(stderr, "mapmux: no such command: %s (serve, check, query, convert, help)\n",
+		argv[1]);
 	return 1;
 }

@@ -19,6 +19,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import unittest
@@ -37,10 +38,10 @@ from harness.wire import Closed, Stream
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "tcp", "policy", "sasl", "url", "static", "memory",
                                                      "redis", "chain", "lua", "dns-mx", "userli", "keys", "guard",
-                                                     "cache", "reliability", "http", "ratelimit"))]
+                                                     "cache", "reliability", "http", "dovecot-auth", "ratelimit", "migrate"))]
 OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
-PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
-          "/tmp/podop.socket")
+PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/usr/share/mapmux", "/srv/mapmux", "/srv/vmail",
+          "/var/spool/postfix/mapmux", "/tmp/podop.socket")
 ENVIRONMENT = {"MAPMUX_PASSWORD": "secret", "MAPMUX_TOKEN": "secret"}
 MAIL_UID = 5000     # of the mail users in the pages
 USERLI = "https://users.example.org"
@@ -139,6 +140,7 @@ class Page:
             self.ports[":53"] = Knot(case, zones(text)).port
         if USERLI in self.text:
             self.urls[USERLI] = self.start_userli().url
+        shutil.copy(ROOT / "lua" / "dovecot-auth.lua", self.root + "/usr/share/mapmux")
         self.postmap_dir = os.path.join(self.root, "postmap")
         os.mkdir(self.postmap_dir)
         write_settled(os.path.join(self.postmap_dir, "main.cf"), "compatibility_level = 3.6\n")
@@ -450,6 +452,9 @@ class Pages(Case):
     def test_userli(self):
         self.page("docs/userli.md")
 
+    def test_migrate(self):
+        self.page("docs/migrate.md")
+
     def test_ratelimit(self):
         self.page("docs/ratelimit.md")
 
@@ -477,6 +482,9 @@ class Pages(Case):
 
     def test_http(self):
         self.page("docs/http.md")
+
+    def test_dovecot_auth(self):
+        self.page("docs/dovecot-auth.md")
 
     def test_readme(self):
         self.page("README.md")

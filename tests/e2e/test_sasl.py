@@ -23,6 +23,7 @@ FAST = {"failure_delay": 0, "max_failures_per_user": 0, "max_failures_per_addres
 SCRIPT = """
 function authenticate(user, password, request)
 	if user == 'down' then return mapmux.temp('down') end
+	if user == 'yes' then return password == 'secret' end
 	if request.token then return request.token == 'good.token' and user end
 	if user == 'canon' then return password == 'secret' and 'canonical@example.org' end
 	return password == 'secret' and request.rip == '192.0.2.1' and request.mechanism == 'PLAIN' and user
@@ -187,6 +188,8 @@ class Tables(Case):
         client = self.client("lua")
         self.assertEqual(client.plain("anybody", "secret"), ("OK", {"user": "anybody"}))
         self.assertEqual(client.plain("canon", "secret"), ("OK", {"user": "canonical@example.org"}))
+        self.assertEqual(client.plain("yes", "secret"), ("OK", {"user": "yes"}))
+        self.assertEqual(client.plain("yes", "no"), ("FAIL", {"user": "yes"}))
         self.assertEqual(client.plain("anybody", "wrong"), ("FAIL", {"user": "anybody"}))
         self.assertEqual(self.client("lua", rip="192.0.2.9").plain("anybody", "secret")[0], "FAIL")
 

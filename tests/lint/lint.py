@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LEVELS = [
     ["str", "arena", "buf", "base64", "log", "trim"],
     ["setting", "turn", "timer", "breaker", "windows", "attempts", "question", "stats", "table", "digest", "query", "codec"],
-    ["address", "domain", "mail", "json", "template", "config_parts", "config"],
+    ["address", "domain", "mail", "json", "template", "config_convert", "config_parts", "config"],
     ["http", "resolver", "names", "redis", "poller", "helper", "worker", "crew", "fronts"],
     ["dialog", "conn", "backends"],
     ["survey", "web", "listener", "listeners", "daemon", "reload", "control", "client"],
@@ -26,7 +26,7 @@ LIBRARIES = {
     "curl": {"http"},
     "ares": {"resolver"},
     "idn2": {"domain"},
-    "cjson": {"json"},
+    "cjson": {"config", "json"},
     "yaml": {"config"},
     "hiredis": {"redis"},
     "lua": {"backends"},

@@ -11,26 +11,11 @@ struct capture {
 
 /* clang-format off */
 static const struct capture captures[] = {
-	{"23-auth-edge: nopassword:false + password, WRONG password",
-		"H3\t2\t0\t\tdefault/auth\n"
-		"Lshared/passdb/pnopwfalse\tpnopwfalse\n",
-		"*1\n"
-		"+1\tO{\"nopassword\":false,\"password\":\"{PLAIN}secret\"}\n"},
-	{"23-auth-edge: nopassword:false only, any password",
-		"H3\t2\t0\t\tdefault/auth\n"
-		"Lshared/passdb/pnopwfalse2\tpnopwfalse2\n",
-		"*1\n"
-		"+1\tO{\"nopassword\":false}\n"},
 	{"23-auth-edge: nopassword:true, any password",
 		"H3\t2\t0\t\tdefault/auth\n"
 		"Lshared/passdb/pnopwtrue\tpnopwtrue\n",
 		"*1\n"
 		"+1\tO{\"nopassword\":true}\n"},
-	{"23-auth-edge: password first, then nopassword:false, WRONG password",
-		"H3\t2\t0\t\tdefault/auth\n"
-		"Lshared/passdb/prev\tprev\n",
-		"*1\n"
-		"+1\tO{\"password\":\"{PLAIN}secret\",\"nopassword\":false}\n"},
 	{"23-auth-edge: old style: auth test user@domain",
 		"H3\t2\t0\t\tdefault/auth\n"
 		"Lshared/passdb/alice@example.com\talice@example.com\n",

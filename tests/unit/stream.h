@@ -153,7 +153,7 @@ static inline void stream_ask(struct stream_state *state, const struct message *
 	wait->tag = message->tag;
 	wait->in_order = message->in_order;
 	stream->answer(stream->script, message, run->messages++, &wait->mem, &wait->answer);
-	codec_fit(stream->codec, &wait->answer);
+	codec_fit(stream->codec, state->session, wait->tag, &wait->answer);
 	state->nquestions++;
 	while (state->nquestions > stream->late)
 		stream_answer_one(state);
