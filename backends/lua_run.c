@@ -274,7 +274,8 @@ static void finish_value(struct run *run, int n)
 	struct pair *row = arena_alloc(query->mem, sizeof(*row));
 	struct answer answer = {.status = ST_NOTFOUND};
 	bool refused = run->entry == ENTRY_AUTH && !lua_toboolean(run->L, 1);
-	if (n > 0 && run->entry == ENTRY_AUTH && lua_isboolean(run->L, 1) && !refused) {
+	bool yes = run->entry == ENTRY_AUTH && query->ask->form == FORM_TEXT;
+	if (n > 0 && yes && lua_isboolean(run->L, 1) && !refused) {
 		answer.status = ST_OK; /* a plain yes gives him no other name */
 		row->value = query->ask->key;
 	} else if (n > 0 && !refused) {
