@@ -1,4 +1,5 @@
 /* postfix-rest-connector's JSON file as YAML. */
+#include <assert.h>
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -90,6 +91,8 @@ static bool read_endpoint(
 		!get_number(
 			place, json, "request-timeout", 2000, 1, 99000, &endpoint->timeout, error))
 		return false;
+	/* These have no fallback; the analyzer does not see that. */
+	assert(endpoint->mode && endpoint->address);
 	endpoint->protocol = NULL;
 	for (int i = 0; i < 3; i++)
 		if (strcmp(endpoint->mode, modes[i][0]) == 0)
@@ -204,6 +207,7 @@ bool convert_connector(const char *path, FILE *out, struct error *error)
 		free(text);
 		return false;
 	}
+	assert(text);
 	cJSON *json = cJSON_ParseWithOpts(text, &end, true);
 	bool good;
 	if (json) {
