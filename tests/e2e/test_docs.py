@@ -10,7 +10,7 @@ dns          records that the DNS server at port 53 knows, their names written o
 nginx        a server for nginx
 main.cf      settings of a private Postfix; a page's lines add up until the next yaml
 dovecot      files of a private Dovecot, named by their first line; a dovecot.conf begins a new one
-smtp, imap, socketmap, dict, tcp, policy
+smtp, imap, socketmap, dict, tcp, policy, sasl
              lines of the client (C:) and of the server (S:, `...` is anything), spoken for real
 dovecot-2.4  not run; the page must say so
 """
@@ -36,7 +36,7 @@ from harness.userli import Userli
 from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "tcp", "policy", "url", "static", "memory",
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "tcp", "policy", "sasl", "url", "static", "memory",
                                                      "redis", "chain", "lua", "dns-mx", "userli", "keys", "guard",
                                                      "cache", "reliability", "http", "dovecot-auth", "ratelimit", "migrate"))]
 OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
@@ -230,8 +230,7 @@ class Page:
     def start_postfix(self):
         self.start_mapmux()
         if self.postfix is None:
-            self.postfix = Postfix(self.case, self.main_cf)
-            os.symlink(self.root + "/var/spool/postfix/mapmux", os.path.join(self.postfix.dir, "q", "mapmux"))
+            self.postfix = Postfix(self.case, self.main_cf, {"mapmux": self.root + "/var/spool/postfix/mapmux"})
         return self.postfix
 
     def start_dovecot(self):
@@ -346,6 +345,9 @@ class Page:
     def run_policy(self, text):
         self.lines("policy", text)
 
+    def run_sasl(self, text):
+        self.lines("sasl", text.replace("<TAB>", "\t"))
+
     def lines(self, protocol, text):
         """Says each C: line, and compares each S: line with the next that comes."""
         self.start_mapmux()
@@ -356,7 +358,7 @@ class Page:
                     stream.send(line[3:].encode() + b"\n")
                 else:
                     got = stream.until(b"\n").decode()
-                    assert got == line[3:], f"shown: {line[3:]!r}; got: {got!r}"
+                    assert matches(line[3:], got), f"shown: {line[3:]!r}; got: {got!r}"
             assert stream.silent(0.05), "more came than is shown"
 
     @staticmethod
@@ -425,6 +427,9 @@ class Pages(Case):
 
     def test_policy(self):
         self.page("docs/policy.md")
+
+    def test_sasl(self):
+        self.page("docs/sasl.md")
 
     def test_url(self):
         self.page("docs/url.md")
@@ -531,7 +536,7 @@ class Settings(Case):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
         common = {name: default for page in OF_EVERY_TABLE for name, default in self.rows(page).items()}
         for topic in ("url", "static", "memory", "redis", "chain", "lua", "dns-mx", "userli", "ratelimit",
-                      "socketmap", "dict", "tcp", "policy", "http"):
+                      "socketmap", "dict", "tcp", "policy", "sasl", "http"):
             listed = re.findall(r"(?m)^  ([a-z][\w.]*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)
             rows = {**common, **self.rows(topic)}
@@ -551,7 +556,7 @@ class Settings(Case):
 
     def test_example_shows_every_key(self):
         text = (ROOT / "conf/mapmux.yaml").read_text(encoding="utf-8")
-        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict", "tcp", "policy", "http"):
+        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict", "tcp", "policy", "sasl", "http"):
             for name in re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]", self.help(topic)):
                 with self.subTest(topic=topic, key=name):
                     self.assertRegex(text, rf"\b{name}:")
