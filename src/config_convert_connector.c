@@ -97,10 +97,12 @@ static bool read_endpoint(
 	for (int i = 0; i < 3; i++)
 		if (strcmp(endpoint->mode, modes[i][0]) == 0)
 			endpoint->protocol = modes[i][1];
-	return endpoint->protocol ||
-	       fail_at(error, place,
-		       "mode: \"%s\" is not known; allowed: tcp-lookup, socketmap-lookup, policy",
-		       endpoint->mode);
+	if (endpoint->protocol)
+		return true;
+	fail_at(error, place,
+		"mode: \"%s\" is not known; allowed: tcp-lookup, socketmap-lookup, policy",
+		endpoint->mode);
+	return false;
 }
 
 static void write_listener(const struct endpoint *endpoint, FILE *out)
