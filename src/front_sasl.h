@@ -83,7 +83,7 @@ void sasl_greet(void *session, const void *conf, const struct greeting *greeting
 void sasl_say_cont(struct buf *out, uint32_t id, struct str challenge);
 void sasl_say_fail(
 	struct buf *out, uint32_t id, struct str user, const char *flags, struct str reason);
-const char *sasl_unfit(const struct answer *answer);
+const char *sasl_unfit(const void *session, uint64_t tag, const struct answer *answer);
 bool sasl_hangs_up(const void *conf, const struct answer *answer);
 void sasl_encode(void *session, const void *conf, uint64_t tag, const struct answer *answer,
 	struct buf *out);

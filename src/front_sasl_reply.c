@@ -65,9 +65,11 @@ void sasl_say_fail(
 	buf_add_char(out, '\n');
 }
 
-const char *sasl_unfit(const struct answer *answer)
+const char *sasl_unfit(const void *session, uint64_t tag, const struct answer *answer)
 {
-	struct str user = answer->rows[0].value;
+	struct str user = answer->nrows > 0 ? answer->rows[0].value : STR("");
+	(void)session;
+	(void)tag;
 	for (size_t i = 0; i < user.len; i++)
 		if ((unsigned char)user.ptr[i] < 0x20 || user.ptr[i] == 0x7f)
 			return "the user's name has a control character";
