@@ -1,6 +1,7 @@
 /* Sliding windows: what happened to each name, oldest first, in one list for all of its windows. */
 #include "windows.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -116,6 +117,7 @@ static void grow(struct windows *windows)
 {
 	struct record *record;
 	windows->nbuckets *= 2;
+	assert(windows->nbuckets > 0); /* far below what memory can hold */
 	windows->buckets =
 		memory_grow(windows->buckets, windows->nbuckets * sizeof(*windows->buckets));
 	for (size_t i = 0; i < windows->nbuckets; i++)
