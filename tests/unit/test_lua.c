@@ -491,7 +491,7 @@ static void policy_and_authentication(void **state)
 		"request.client_address == '::1' end "
 		"if user == 'gone' then return end return {home = '/' .. user} end");
 	assert_result(f, policy, "PREPEND X: ::1t");
-	assert_result(f, auth, "joe");
+	assert_result(f, auth, "true");
 	auth.nattrs = 0;
 	assert_result(f, auth, "(notfound)");
 	auth.key = STR("ann");
