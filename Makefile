@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc)
 TEST_JOBS ?= $(shell expr 2 \* $(JOBS))
 
 BUILD_PACKAGES = gcc make cmake pkg-config libc6-dev libevent-dev libcurl4-openssl-dev \
-	libcjson-dev libyaml-dev libhiredis-dev libc-ares-dev libidn2-dev liblua5.4-dev
+	libcjson-dev libyaml-dev libhiredis-dev libc-ares-dev libidn2-dev liblua5.4-dev libcrypt-dev
 TEST_PACKAGES = libcmocka-dev python3 clang clang-format clang-tidy libclang-rt-14-dev openssl curl \
 	postfix dovecot-core dovecot-imapd dovecot-lmtpd dovecot-sieve dovecot-auth-lua \
 	lua5.4 lua-socket lua-cjson nginx-light redis-server knot groff-base strace procps

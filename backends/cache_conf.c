@@ -75,7 +75,8 @@ const struct setting cache_settings[] = {
 bool cache_wanted(const struct table_conf *inner, const void *conf_of_table)
 {
 	const struct cache_conf *conf = conf_of_table;
-	bool slow = inner->backend->cancel && !inner->backend->asks_tables;
+	bool slow = inner->backend->cancel && !inner->backend->asks_tables &&
+		    !inner->backend->asks_nobody;
 	if (inner->options.side_effects)
 		return false;
 	return slow || conf->ttl_text[0] || conf->negative_ttl >= 0 || conf->stale > 0 ||

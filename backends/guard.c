@@ -91,7 +91,8 @@ static bool wanted(const struct table_conf *inner, const void *conf_of_table)
 	const struct guard_conf *conf = conf_of_table;
 	bool retried =
 		inner->backend->can_break && conf->retries != 0 && !inner->options.side_effects;
-	return inner->backend->cancel && (retried || conf->max_inflight > 0 || conf->failures > 0);
+	return inner->backend->cancel && !inner->backend->asks_nobody &&
+	       (retried || conf->max_inflight > 0 || conf->failures > 0);
 }
 
 static bool check(struct table_conf *table, struct error *error)

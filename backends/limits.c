@@ -11,11 +11,11 @@ static uint64_t unit_ms(char unit)
 	case 's':
 		return 1000;
 	case 'm':
-		return 60 * 1000;
+		return UINT64_C(60) * 1000;
 	case 'h':
-		return 3600 * 1000;
+		return UINT64_C(3600) * 1000;
 	case 'd':
-		return 24 * 3600 * 1000;
+		return UINT64_C(24) * 3600 * 1000;
 	default:
 		return 0;
 	}

@@ -274,8 +274,12 @@ static void finish_value(struct run *run, int n)
 	struct pair *row = arena_alloc(query->mem, sizeof(*row));
 	struct answer answer = {.status = ST_NOTFOUND};
 	bool refused = run->entry == ENTRY_AUTH && !lua_toboolean(run->L, 1);
-	if (n > 0 && !refused)
+	if (n > 0 && run->entry == ENTRY_AUTH && lua_isboolean(run->L, 1) && !refused) {
+		answer.status = ST_OK; /* a plain yes gives him no other name */
+		row->value = query->ask->key;
+	} else if (n > 0 && !refused) {
 		answer.status = value_text(run->vm, run->L, 1, query, &row->value, &why);
+	}
 	if (n > 1)
 		answer.ttl = read_ttl(run->L, 2);
 	answer.why = str_of(why);

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "digest.h"
+#include "password.h"
 #include "rows.h"
+#include "static_auth.h"
 #include "static_map.h"
 #include "list.h"
 #include "query.h"
@@ -19,6 +21,7 @@ enum { MAX_FILE = 1 << 30, QUIET_NS = 1000000000 };
 struct static_conf {
 	const char *param;
 	struct setting_map entries;
+	bool passwords;
 };
 
 static const struct setting settings[] = {
@@ -32,6 +35,13 @@ static const struct setting settings[] = {
 		.offset = offsetof(struct static_conf, entries),
 		.fallback = "",
 		.help = "keys and values, in place of param"},
+	{.name = "passwords",
+		.kind = SET_BOOL,
+		.offset = offsetof(struct static_conf, passwords),
+		.fallback = "no",
+		.help = "keys are users and values their passwords, as {PLAIN}x, "
+			"{SHA512-CRYPT}$6$...; "
+			"the table authenticates, and tells nobody any value"},
 	{.name = NULL},
 };
 
@@ -124,6 +134,18 @@ static bool read_file(
 	return ok;
 }
 
+static const char *fault_of_password(struct str value)
+{
+	struct password password;
+	return password_read(value, &password);
+}
+
+static map_fault *fault_for(const struct table_conf *table)
+{
+	const struct static_conf *conf = table->conf;
+	return conf->passwords ? fault_of_password : NULL;
+}
+
 /* A new map from the file, or NULL. */
 static struct map *load_file(const struct table_conf *table, const char *path,
 	struct identity *file, struct error *error)
@@ -136,7 +158,7 @@ static struct map *load_file(const struct table_conf *table, const char *path,
 	if (!read_file(path, &text, &len, file, error))
 		return NULL;
 	struct map *map = map_new();
-	if (!map_parse(map, path, text, len, &rules, error)) {
+	if (!map_parse(map, path, text, len, &rules, fault_for(table), error)) {
 		map_release(map);
 		return NULL;
 	}
@@ -184,6 +206,10 @@ static bool check(struct table_conf *table, struct error *error)
 			has_param ? "entries are given as well, only one of them is allowed"
 				  : "nothing to answer; allowed: key=value ..., file:PATH, "
 				    "or entries");
+	/* Neither for `ps` nor for `mapmux check` to show. */
+	if (conf->passwords && !str_starts(str_of(conf->param), STR("file:")))
+		return error_set(error, "param: passwords stand in a file; allowed: file:PATH");
+	table->ops &= conf->passwords ? CAN(OP_AUTH) : ~CAN(OP_AUTH);
 	struct source *source = memory_new(sizeof(*source));
 	struct str param = str_of(conf->param), file = STR("file:");
 	if (has_entries) {
@@ -375,7 +401,9 @@ static void start(struct query *query)
 {
 	const struct question *ask = query->ask;
 	const struct map *map = current_map(query->table);
-	if (ask->scope == SCOPE_PRIV && ask->user.len == 0)
+	if (ask->op == OP_AUTH)
+		static_auth_start(query, map);
+	else if (ask->scope == SCOPE_PRIV && ask->user.len == 0)
 		query_perm(query, "a priv/ key needs a user");
 	else if (ask->op == OP_LOOKUP)
 		look_up(query, map);
@@ -386,7 +414,9 @@ static void start(struct query *query)
 const struct backend backend_static = {
 	.name = "static",
 	.help = "pairs from the configuration or a file",
-	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE),
+	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_AUTH),
+	.copies_question = true,
+	.asks_nobody = true,
 	.settings = settings,
 	.conf_size = sizeof(struct static_conf),
 	.check = check,
@@ -395,4 +425,5 @@ const struct backend backend_static = {
 	.open = open_table,
 	.close = close_table,
 	.start = start,
+	.cancel = static_auth_cancel,
 };

@@ -187,6 +187,7 @@ struct reader {
 	const char *path;
 	struct str rest;
 	const struct json_rules *rules;
+	map_fault *fault;
 	struct error *error;
 };
 
@@ -272,6 +273,9 @@ static bool add_line(const struct reader *in, unsigned long line_no, struct str 
 	struct str key = {line.ptr, n}, value = str_trim(str_skip(line, n));
 	if (value.len == 0)
 		return bad_line(in, line_no, "has no value; a line is: key, white space, value");
+	const char *fault = in->fault ? in->fault(value) : NULL;
+	if (fault)
+		return bad_line(in, line_no, fault);
 	bool quoted = is_quoted(key);
 	if (quoted) /* into its own place: it only gets shorter */
 		key = unquote(key, own_text(in, key.ptr));
@@ -389,6 +393,15 @@ static bool json_entry(const struct reader *in, struct map_entry *entry, struct 
 	return true;
 }
 
+static const char *fault_of_entry(const struct reader *in, const struct map_entry *entry)
+{
+	if (!in->fault || entry->status[FORM_TEXT] == ST_NOTFOUND)
+		return NULL;
+	if (entry->status[FORM_TEXT] != ST_OK)
+		return entry->value[FORM_TEXT];
+	return in->fault(entry_value(entry, FORM_TEXT));
+}
+
 static bool json_member(struct reader *in)
 {
 	struct str key;
@@ -408,10 +421,13 @@ static bool json_member(struct reader *in)
 	struct map_entry *entry = add_key(in->map, key);
 	if (!entry && in->map->duplicates++ == 0)
 		in->map->duplicate_line = line_of(in, before.ptr);
-	if (json_entry(in, entry ? entry : &ignored, token))
-		return true;
-	in->rest = before;
-	return bad_json(in, "not a JSON value");
+	entry = entry ? entry : &ignored;
+	const char *fault = "not a JSON value";
+	if (json_entry(in, entry, token))
+		fault = fault_of_entry(in, entry);
+	if (fault)
+		in->rest = before;
+	return !fault || bad_json(in, fault);
 }
 
 static bool parse_object(struct reader *in)
@@ -436,9 +452,9 @@ static bool parse_object(struct reader *in)
 }
 
 bool map_parse(struct map *map, const char *path, char *text, size_t len,
-	const struct json_rules *rules, struct error *error)
+	const struct json_rules *rules, map_fault *fault, struct error *error)
 {
-	struct reader in = {map, path, {text, len}, rules, error};
+	struct reader in = {map, path, {text, len}, rules, fault, error};
 	struct str name = str_of(path), ending = STR(".json");
 	map->text = text;
 	if (str_starts(in.rest, STR("\xef\xbb\xbf"))) /* a byte order mark */

@@ -35,10 +35,13 @@ void map_release(struct map *map);
 /* Adds a key with a plain string as its value; both are borrowed. False when the key is there. */
 bool map_add(struct map *map, struct str key, struct str value);
 
+/* Why a value is not one that is wanted; NULL: it is. */
+typedef const char *map_fault(struct str value);
+
 /* Reads a whole file that `map` takes over: a JSON object, or lines of text. The error says
- * PATH:LINE. */
+ * PATH:LINE. `fault`: NULL takes all values. */
 bool map_parse(struct map *map, const char *path, char *text, size_t len,
-	const struct json_rules *rules, struct error *error);
+	const struct json_rules *rules, map_fault *fault, struct error *error);
 
 /* No more keys: sorts them. */
 void map_seal(struct map *map);

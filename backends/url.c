@@ -115,6 +115,9 @@ static void start(struct query *query)
 	case OP_CHANGE:
 		url_start_change(query);
 		break;
+	case OP_AUTH:
+		url_start_auth(query);
+		break;
 	default:
 		start_policy(query);
 		break;
@@ -124,7 +127,7 @@ static void start(struct query *query)
 const struct backend backend_url = {
 	.name = "url",
 	.help = "asks an HTTP service: GET to read, POST and DELETE to write",
-	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY),
+	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_POLICY) | CAN(OP_AUTH),
 	.can_break = true,
 	.settings = url_settings,
 	.conf_size = sizeof(struct url_conf),

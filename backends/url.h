@@ -46,7 +46,8 @@ struct url_shared {
 	struct http_options http;
 	unsigned char verdicts[STATUS_MAX];
 	unsigned char policy_verdicts[STATUS_MAX]; /* no key: a 404 is a mistake */
-	struct log_limit refused;                  /* 401 and 403 taken as not found */
+	unsigned char auth_verdicts[STATUS_MAX];
+	struct log_limit refused; /* 401 and 403 taken as not found */
 	struct log_limit bad_keys;
 	struct log_limit advice; /* on the option `value` */
 };
@@ -128,8 +129,9 @@ void url_refuse_query(const struct url_ask *ask);
 struct url_fresh url_fresh_of(const struct url_ask *ask);
 struct url_fresh url_fresh_both(struct url_fresh a, struct url_fresh b);
 
-/* url_iterate.c, url_change.c */
+/* url_iterate.c, url_change.c, url_auth.c */
 void url_start_iterate(struct query *query);
 void url_start_change(struct query *query);
+void url_start_auth(struct query *query);
 
 #endif

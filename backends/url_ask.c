@@ -163,8 +163,10 @@ enum status url_judge(const struct url_ask *ask, const char **why)
 {
 	const struct http_fetch *fetch = &ask->fetch;
 	const struct url_shared *shared = url_shared_of(ask->query);
-	const unsigned char *verdicts =
-		ask->query->ask->op == OP_POLICY ? shared->policy_verdicts : shared->verdicts;
+	enum op op = ask->query->ask->op;
+	const unsigned char *verdicts = op == OP_POLICY ? shared->policy_verdicts
+					: op == OP_AUTH ? shared->auth_verdicts
+							: shared->verdicts;
 	bool known = fetch->status >= 0 && fetch->status < STATUS_MAX;
 	*why = NULL;
 	if (fetch->result != HTTP_REPLY) {
@@ -175,7 +177,7 @@ enum status url_judge(const struct url_ask *ask, const char **why)
 	if (verdict == VERDICT_OK)
 		return ST_OK;
 	if (verdict == VERDICT_NOTFOUND) {
-		if (fetch->status == 401 || fetch->status == 403)
+		if (op != OP_AUTH && (fetch->status == 401 || fetch->status == 403))
 			warn_refused(ask);
 		return ST_NOTFOUND;
 	}

@@ -86,13 +86,13 @@ const struct setting url_settings[] = {
 		AT(method),
 		.fallback = "GET",
 		.choices = method_choices,
-		.help = "POST: policy requests can be asked"},
+		.help = "POST: policy requests can be asked, with body: json passwords too"},
 	{.name = "body",
 		.kind = SET_CHOICE,
 		AT(body),
 		.fallback = "form",
 		.choices = body_choices,
-		.help = "how policy attributes are posted"},
+		.help = "how attributes are posted"},
 	{.name = "balance",
 		.kind = SET_CHOICE,
 		AT(balance),
@@ -172,6 +172,18 @@ static bool make_verdicts(const struct setting_map *rules, enum verdict absent,
 	verdicts[200] = VERDICT_OK;
 	verdicts[404] = verdicts[410] = (unsigned char)absent;
 	verdicts[408] = verdicts[425] = verdicts[429] = VERDICT_TEMP;
+	return apply_rules(rules, 2, verdicts, error);
+}
+
+/* Of a password only these statuses tell; a service that is misconfigured shall refuse nobody. */
+static bool make_auth_verdicts(
+	const struct setting_map *rules, unsigned char *verdicts, struct error *error)
+{
+	memset(verdicts, VERDICT_TEMP, STATUS_MAX);
+	if (!apply_rules(rules, 0, verdicts, error) || !apply_rules(rules, 1, verdicts, error))
+		return false;
+	verdicts[200] = verdicts[204] = VERDICT_OK;
+	verdicts[401] = verdicts[403] = verdicts[404] = VERDICT_NOTFOUND;
 	return apply_rules(rules, 2, verdicts, error);
 }
 
@@ -343,11 +355,14 @@ bool url_check(struct table_conf *table, struct error *error)
 	table->shared = shared;
 	if (conf->method != METHOD_POST)
 		table->ops &= ~CAN(OP_POLICY);
+	if (conf->method != METHOD_POST || conf->body != BODY_JSON)
+		table->ops &= ~CAN(OP_AUTH);
 	bool ok = json_pointer_valid(str_of(table->options.value)) ||
 		  error_set(error, "value: a JSON pointer begins with '/', and ~ is written ~0");
 	ok = ok && compile_templates(conf, shared, error) &&
 	     make_verdicts(&conf->status, VERDICT_NOTFOUND, shared->verdicts, error) &&
 	     make_verdicts(&conf->status, VERDICT_PERM, shared->policy_verdicts, error) &&
+	     make_auth_verdicts(&conf->status, shared->auth_verdicts, error) &&
 	     make_http_options(conf, shared, error);
 	if (!ok) {
 		url_drop(table);

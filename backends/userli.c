@@ -459,6 +459,7 @@ static void start_auth(struct query *query)
 	}
 	const struct pair body[] = {{STR("email"), ask->key}, *password};
 	ask->fetch.method = "POST";
+	ask->fetch.secret = true;
 	ask->fetch.content_type = "application/json";
 	ask->fetch.send = json_object(body + in_path, 2 - in_path, query->mem);
 	send(ask, in_path);

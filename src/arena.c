@@ -8,6 +8,7 @@ enum { ALIGN = 16, CHUNK = 4096 };
 
 struct arena_chunk {
 	struct arena_chunk *next;
+	size_t size; /* of bytes */
 	_Alignas(ALIGN) char bytes[];
 };
 
@@ -43,6 +44,7 @@ static void add_chunk(struct arena *arena, size_t n)
 	size_t size = n > CHUNK / 2 ? n : CHUNK - sizeof(struct arena_chunk);
 	struct arena_chunk *chunk = or_die(malloc(sizeof(*chunk) + size));
 	chunk->next = arena->chunks;
+	chunk->size = size;
 	arena->chunks = chunk;
 	arena->at = chunk->bytes;
 	arena->end = chunk->bytes + size;
@@ -98,10 +100,22 @@ struct str arena_printf(struct arena *arena, const char *fmt, ...)
 	return s;
 }
 
+/* What was used of the first piece: all of it, once there are others. */
+static void wipe_first(struct arena *arena)
+{
+	if (arena->first)
+		explicit_bzero(arena->first,
+			arena->chunks ? arena->first_size : (size_t)(arena->at - arena->first));
+}
+
 void arena_clear(struct arena *arena)
 {
+	if (arena->wipe)
+		wipe_first(arena);
 	while (arena->chunks) {
 		struct arena_chunk *next = arena->chunks->next;
+		if (arena->wipe)
+			explicit_bzero(arena->chunks->bytes, arena->chunks->size);
 		free(arena->chunks);
 		arena->chunks = next;
 	}

@@ -13,6 +13,7 @@ struct arena {
 	char *at, *end;             /* what is free of the newest, or of the first piece below */
 	char *first;                /* the owner's own first piece; NULL: none */
 	size_t first_size;
+	bool wipe; /* it may hold secrets: what is given back is overwritten */
 };
 
 /* An arena that uses `first` (owned by the caller, living as long) before it allocates. */

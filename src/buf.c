@@ -9,6 +9,18 @@
 
 enum { FIRST_SIZE = 512 };
 
+/* To a larger place, leaving nothing behind. */
+static char *move(struct buf *buf, size_t size)
+{
+	char *to = memory_grow(NULL, size);
+	if (buf->len > 0)
+		memcpy(to, buf->ptr, buf->len);
+	if (buf->ptr)
+		explicit_bzero(buf->ptr, buf->size);
+	free(buf->ptr);
+	return to;
+}
+
 char *buf_reserve(struct buf *buf, size_t n)
 {
 	if (n > buf->max - buf->len || buf->len > buf->max) {
@@ -19,7 +31,7 @@ char *buf_reserve(struct buf *buf, size_t n)
 		size_t size = buf->size ? buf->size : FIRST_SIZE;
 		while (size < buf->len + n)
 			size *= 2;
-		buf->ptr = memory_grow(buf->ptr, size);
+		buf->ptr = buf->wipe ? move(buf, size) : memory_grow(buf->ptr, size);
 		buf->size = size;
 	}
 	return buf->ptr + buf->len;
@@ -69,6 +81,8 @@ void buf_consume(struct buf *buf, size_t n)
 	buf->len -= n;
 	if (n > 0 && buf->len > 0)
 		memmove(buf->ptr, buf->ptr + n, buf->len);
+	if (buf->wipe && n > 0)
+		explicit_bzero(buf->ptr + buf->len, n);
 }
 
 void buf_reset(struct buf *buf)
@@ -79,6 +93,8 @@ void buf_reset(struct buf *buf)
 
 void buf_free(struct buf *buf)
 {
+	if (buf->wipe && buf->ptr)
+		explicit_bzero(buf->ptr, buf->size);
 	free(buf->ptr);
 	buf->ptr = NULL;
 	buf->size = 0;

@@ -11,6 +11,7 @@ struct buf {
 	size_t len, size;
 	size_t max; /* bytes */
 	bool overflow;
+	bool wipe; /* it may hold secrets: what is left behind or given back is overwritten */
 };
 
 static inline struct str buf_str(const struct buf *buf)

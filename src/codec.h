@@ -3,6 +3,7 @@
 #ifndef MAPMUX_CODEC_H
 #define MAPMUX_CODEC_H
 
+#include "attempts.h"
 #include "buf.h"
 #include "question.h"
 #include "setting.h"
@@ -14,6 +15,8 @@ struct message {
 		ask;   /* points into the input or the session: valid until the next decode() */
 	uint64_t tag;  /* the codec's own; comes back in encode() */
 	bool in_order; /* its answer must wait for the answers before it */
+	const struct attempt
+		*attempt; /* an authentication, whose failures count; as `ask`; or NULL */
 };
 
 enum decoded {
@@ -21,6 +24,13 @@ enum decoded {
 	DECODE_MESSAGE, /* one message; there may be more in the rest */
 	DECODE_REFUSED, /* a bad request was answered in `out`; the stream is still in step */
 	DECODE_BROKEN,  /* send `out`, then close */
+};
+
+/* What a server says of itself. */
+struct greeting {
+	unsigned pid;
+	uint32_t number; /* no other connection is likely to have it */
+	unsigned char random[16];
 };
 
 struct table_conf;
@@ -31,7 +41,8 @@ struct codec {
 	bool ordered;                 /* what decode() writes waits for the answers before it */
 	bool closes_on_unknown_table; /* else encode() is given ST_PERM */
 	bool needs_table;             /* its requests name none: the listener must */
-	int64_t idle_timeout;         /* ms, the listener's default; 0: never */
+	bool secret;          /* its requests hold passwords: memory they were in is wiped */
+	int64_t idle_timeout; /* ms, the listener's default; 0: never */
 	const struct setting *settings; /* the listener's keys beyond the common ones */
 	size_t conf_size, session_size; /* session: zeroed memory for each connection */
 
@@ -43,6 +54,13 @@ struct codec {
 	 * Where they do not, it is served to this machine only. NULL: it may be served to anybody. */
 	bool (*asks_proof)(const void *conf);
 
+	/* For messages with an `attempt`. NULL: it has none. */
+	const struct attempt_rules *(*attempts)(const void *conf);
+
+	/* What is said before the client has said anything. NULL: nothing. */
+	void (*greet)(
+		void *session, const void *conf, const struct greeting *greeting, struct buf *out);
+
 	/* Starts at the first byte not yet used and keeps no pointer into `in`; *used <= in.len. It may
 	 * use bytes and write to `out` without a message. A stream cut anywhere means the same. When
 	 * a request is refused or the stream is broken, *why says so in one word for the counters, a
@@ -53,6 +71,9 @@ struct codec {
 	/* Why what an ST_OK says to the message that carried `tag` cannot be told the client; NULL: it
 	 * can. As a function NULL: it can always. Ask by codec_fit(). */
 	const char *(*unfit)(const void *session, uint64_t tag, const struct answer *answer);
+
+	/* Such an answer is told by the end of the connection. NULL: none is. */
+	bool (*hangs_up)(const void *conf, const struct answer *answer);
 
 	/* The answer to the message that carried `tag`; codec_fit() has seen it. */
 	void (*encode)(void *session, const void *conf, uint64_t tag, const struct answer *answer,

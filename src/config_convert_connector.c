@@ -1,4 +1,5 @@
 /* postfix-rest-connector's JSON file as YAML. */
+#include <assert.h>
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -90,14 +91,18 @@ static bool read_endpoint(
 		!get_number(
 			place, json, "request-timeout", 2000, 1, 99000, &endpoint->timeout, error))
 		return false;
+	/* These have no fallback; the analyzer does not see that. */
+	assert(endpoint->mode && endpoint->address);
 	endpoint->protocol = NULL;
 	for (int i = 0; i < 3; i++)
 		if (strcmp(endpoint->mode, modes[i][0]) == 0)
 			endpoint->protocol = modes[i][1];
-	return endpoint->protocol ||
-	       fail_at(error, place,
-		       "mode: \"%s\" is not known; allowed: tcp-lookup, socketmap-lookup, policy",
-		       endpoint->mode);
+	if (endpoint->protocol)
+		return true;
+	fail_at(error, place,
+		"mode: \"%s\" is not known; allowed: tcp-lookup, socketmap-lookup, policy",
+		endpoint->mode);
+	return false;
 }
 
 static void write_listener(const struct endpoint *endpoint, FILE *out)
@@ -204,6 +209,7 @@ bool convert_connector(const char *path, FILE *out, struct error *error)
 		free(text);
 		return false;
 	}
+	assert(text);
 	cJSON *json = cJSON_ParseWithOpts(text, &end, true);
 	bool good;
 	if (json) {

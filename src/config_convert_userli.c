@@ -107,9 +107,9 @@ static bool read_duration(const char *text, long long *msec)
 	while (*text) {
 		char *end;
 		size_t i = 0;
-		double value = strspn(text, "0123456789.") ? strtod(text, &end) : -1;
-		if (value < 0)
+		if (strspn(text, "0123456789.") == 0)
 			return false;
+		double value = strtod(text, &end);
 		while (i < 4 && strncmp(end, units[i].unit, strlen(units[i].unit)) != 0)
 			i++;
 		if (i == 4)

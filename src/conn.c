@@ -9,6 +9,7 @@
 #include <event2/event.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -107,6 +108,8 @@ static void receive(struct conn *conn)
 	} else {
 		struct str in = {to, (size_t)n};
 		buf_add(&conn->in, str_skip(in, dialog_read(&conn->dialog, in)));
+		if (conn->in.wipe)
+			explicit_bzero(to, (size_t)n);
 	}
 }
 
@@ -219,12 +222,24 @@ static void on_settle(struct job *job)
 	settle((struct conn *)(void *)((char *)job - offsetof(struct conn, settle)));
 }
 
+/* Of Dovecot's own clients one could name the connection to another by its number; here nobody does. */
+static void greet(struct conn *conn)
+{
+	struct greeting greeting = {.pid = (unsigned)getpid()};
+	if (getrandom(&greeting.number, sizeof(greeting.number), 0) < 0 ||
+		getrandom(greeting.random, sizeof(greeting.random), 0) < 0)
+		abort();
+	greeting.number >>= 1;
+	dialog_greet(&conn->dialog, &greeting);
+}
+
 void conn_new(struct conn_group *group, int fd, bool crowded)
 {
 	struct conn *conn = memory_new(sizeof(*conn) + group->home.conf->codec->session_size);
 	conn->group = group;
 	conn->io = (struct watch){.fd = fd, .ready = on_ready};
 	conn->in.max = IN_MAX;
+	conn->in.wipe = group->home.conf->codec->secret;
 	conn->used_ms = conn->listed_ms = worker_turn(group->worker)->now_ms;
 	dialog_open(&conn->dialog, &group->home, conn->session, on_answers);
 	conn->dialog.crowded = crowded;
@@ -235,6 +250,8 @@ void conn_new(struct conn_group *group, int fd, bool crowded)
 		atomic_fetch_add_explicit(&group->too_many, 1, memory_order_relaxed);
 	if (group->draining) /* it was under way between workers when the drain began */
 		shutdown(fd, SHUT_RD);
+	if (group->home.conf->codec->greet)
+		greet(conn);
 	receive(conn); /* most clients have asked before we look */
 	touch(conn);
 	if (crowded && TAILQ_FIRST(&group->crowded) == conn)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "query.h"
+#include "timer.h"
 
 enum {
 	SLOT_MEM = 2048,       /* bytes of a slot's own first piece of memory */
@@ -19,6 +20,13 @@ enum {
 	COMPLAINT_MS = 1000,        /* one log line in this time for each cause */
 };
 
+/* What an authentication has besides; in its slot's memory. */
+struct trial {
+	struct slot *slot;
+	struct attempt attempt;
+	struct timer timer; /* for the table to answer, or until a refusal may be said */
+};
+
 /* One question on its way, or words of the codec that wait for their place in the order. */
 struct slot {
 	struct query query;
@@ -26,7 +34,8 @@ struct slot {
 	struct dialog *dialog;
 	uint64_t tag;
 	uint64_t asked_ms;
-	struct str words; /* of the codec; no query then */
+	struct str words;    /* of the codec; no query then */
+	struct trial *trial; /* of an authentication; or NULL */
 	bool in_order, waiting, finished;
 	TAILQ_ENTRY(slot) link;
 	SLIST_ENTRY(slot) next_spare;
@@ -72,12 +81,14 @@ static struct slot *slot_new(struct dialog *dialog, const struct message *messag
 	} else {
 		slot = memory_grow(NULL, sizeof(*slot));
 		arena_init(&slot->mem, slot->first, sizeof(slot->first));
+		slot->mem.wipe = home->conf->codec->secret;
 	}
 	slot->query = (struct query){.mem = &slot->mem};
 	slot->dialog = dialog;
 	slot->tag = message->tag;
 	slot->in_order = message->in_order;
 	slot->words = STR("");
+	slot->trial = NULL;
 	slot->waiting = slot->finished = false;
 	TAILQ_INSERT_TAIL(&dialog->slots, slot, link);
 	dialog->inflight++;
@@ -93,6 +104,8 @@ static void slot_free(struct slot *slot)
 	dialog->inflight--;
 	if (dialog->barrier == slot)
 		dialog->barrier = NULL;
+	if (slot->trial)
+		timer_clear(&slot->trial->timer);
 	if (slot->query.table)
 		table_set_leave(slot->query.table->set);
 	arena_clear(&slot->mem);
@@ -129,6 +142,15 @@ static void complain(const struct slot *slot, const struct answer *answer)
 		sizeof(fields) / sizeof(*fields) - !held);
 }
 
+static void encode(struct slot *slot, const struct listen_conf *conf)
+{
+	struct dialog *dialog = slot->dialog;
+	const struct answer *answer = &slot->query.answer;
+	conf->codec->encode(dialog->session, conf->conf, slot->tag, answer, &dialog->out);
+	if (conf->codec->hangs_up && conf->codec->hangs_up(conf->conf, answer))
+		dialog->ended = true;
+}
+
 static void say(struct slot *slot)
 {
 	struct dialog *dialog = slot->dialog;
@@ -138,8 +160,7 @@ static void say(struct slot *slot)
 		if (slot->words.len > 0)
 			buf_add(&dialog->out, slot->words);
 		else
-			conf->codec->encode(dialog->session, conf->conf, slot->tag,
-				&slot->query.answer, &dialog->out);
+			encode(slot, conf);
 	}
 	slot_free(slot);
 }
@@ -168,6 +189,99 @@ static void finish(struct slot *slot)
 		dialog->answered(dialog);
 }
 
+/* ---- authentications ---- */
+
+static const struct attempt_rules *rules_of(const struct slot *slot)
+{
+	const struct listen_conf *conf = slot->dialog->home->conf;
+	return conf->codec->attempts(conf->conf);
+}
+
+static void trial_new(struct slot *slot, const struct attempt *attempt)
+{
+	struct trial *trial = arena_alloc(&slot->mem, sizeof(*trial));
+	trial->slot = slot;
+	trial->attempt.user = arena_str(&slot->mem, attempt->user);
+	trial->attempt.address = arena_str(&slot->mem, attempt->address);
+	slot->trial = trial;
+}
+
+static void set_timer(struct slot *slot, uint64_t due_ms, void (*fired)(struct timer *))
+{
+	timer_set(slot->dialog->home->turn->timers, &slot->trial->timer, due_ms, fired);
+}
+
+static struct slot *slot_of(struct timer *timer)
+{
+	return ((struct trial *)(void *)((char *)timer - offsetof(struct trial, timer)))->slot;
+}
+
+static void on_held_back(struct timer *timer)
+{
+	finish(slot_of(timer));
+}
+
+/* Says it in `ms`, but within the time that the client waits. False: at once. */
+static bool hold_back(struct slot *slot, uint64_t ms)
+{
+	uint64_t now = slot->dialog->home->turn->now_ms;
+	uint64_t last = slot->asked_ms + (uint64_t)rules_of(slot)->within;
+	uint64_t due = now + ms < last ? now + ms : last;
+	if (due <= now)
+		return false;
+	set_timer(slot, due, on_held_back);
+	return true;
+}
+
+static void log_refusal(const struct slot *slot, const char *what)
+{
+	const struct attempt *attempt = &slot->trial->attempt;
+	if (log_wants(LOG_LEVEL_INFO))
+		log_event(LOG_LEVEL_INFO, what,
+			(struct pair[]){{STR("user"), attempt->user},
+				{STR("rip"), attempt->address},
+				{STR("listener"), str_of(slot->dialog->home->name)}},
+			3);
+}
+
+static bool is_guessing(const struct slot *slot)
+{
+	const struct dialog_home *home = slot->dialog->home;
+	return attempts_exceeded(
+		home->failures, rules_of(slot), &slot->trial->attempt, home->turn->now_ms);
+}
+
+/* Never TEMP: whoever guesses has no reason to come again. */
+static void refuse_guess(struct slot *slot)
+{
+	slot->query.answer = (struct answer){
+		.status = ST_NOTFOUND, .why = STR("too many failed attempts; try later")};
+	stats_count(&slot->dialog->home->refused);
+	count_error(slot->dialog->home, "too_many_failures");
+	log_refusal(slot, "authentication refused: too many failures");
+}
+
+/* Whoever asks a hundred times at once learns no more than one who waits for each answer. True: the
+ * answer is said later. */
+static bool judge_trial(struct slot *slot)
+{
+	const struct dialog_home *home = slot->dialog->home;
+	const struct attempt_rules *rules = rules_of(slot);
+	timer_clear(&slot->trial->timer);
+	if (slot->query.answer.status > ST_NOTFOUND)
+		return false;
+	bool took_time = slot->query.began_us > 0; /* else it was looked at just now */
+	if (took_time && is_guessing(slot)) {
+		refuse_guess(slot);
+		return hold_back(slot, (uint64_t)rules->delay);
+	}
+	if (slot->query.answer.status == ST_OK)
+		return false;
+	log_refusal(slot, "authentication failed");
+	return hold_back(slot,
+		attempts_failed(home->failures, rules, &slot->trial->attempt, home->turn->now_ms));
+}
+
 static void answered(struct slot *slot)
 {
 	const struct dialog_home *home = slot->dialog->home;
@@ -176,7 +290,8 @@ static void answered(struct slot *slot)
 	query_count(&slot->query, home->protocol);
 	if (slot->query.answer.status >= ST_TEMP)
 		complain(slot, &slot->query.answer);
-	finish(slot);
+	if (!slot->trial || !judge_trial(slot))
+		finish(slot);
 }
 
 static void on_answer(struct query *query)
@@ -186,11 +301,38 @@ static void on_answer(struct query *query)
 
 /* ---- questions ---- */
 
+/* The client waits no longer. Deadlines of a table's queries are kept in the order they began, so one
+ * that comes earlier is its asker's affair. */
+static void on_too_late(struct timer *timer)
+{
+	struct slot *slot = slot_of(timer);
+	query_cancel(&slot->query);
+	slot->query.answer = (struct answer){
+		.status = ST_TEMP, .why = STR("no answer within the listener's timeout")};
+	answered(slot);
+}
+
 static void start(struct slot *slot)
 {
 	slot->waiting = false;
+	uint64_t last = slot->trial ? slot->asked_ms + (uint64_t)rules_of(slot)->within : 0;
+	slot->query.deadline = last;
 	if (query_begin(&slot->query, slot->query.table, &slot->ask, on_answer))
 		answered(slot);
+	else if (slot->trial)
+		set_timer(slot, last, on_too_late);
+}
+
+/* Without asking anybody, where there were too many failures. */
+static void start_trial(struct slot *slot)
+{
+	if (!is_guessing(slot)) {
+		start(slot);
+		return;
+	}
+	refuse_guess(slot);
+	if (!hold_back(slot, (uint64_t)rules_of(slot)->delay))
+		finish(slot);
 }
 
 /* A name that nobody has is not answered from another table: that would be a wrong answer. */
@@ -257,8 +399,12 @@ static void ask(struct dialog *dialog, const struct message *message)
 		dialog->barrier = slot;
 	slot->waiting = dialog->barrier == slot && dialog->inflight > 1;
 	keep_question(slot, &message->ask);
-	if (!slot->waiting)
+	if (message->attempt) {
+		trial_new(slot, message->attempt);
+		start_trial(slot);
+	} else if (!slot->waiting) {
 		start(slot);
+	}
 }
 
 /* What the codec said itself keeps its place behind the answers that are still to come. */
@@ -347,6 +493,13 @@ void dialog_sent(struct dialog *dialog, size_t n)
 	buf_consume(&dialog->out, n);
 	if (dialog->out.len == 0 && dialog->out.ptr)
 		return_out(dialog);
+}
+
+void dialog_greet(struct dialog *dialog, const struct greeting *greeting)
+{
+	const struct listen_conf *conf = dialog->home->conf;
+	lend_out(dialog);
+	conf->codec->greet(dialog->session, conf->conf, greeting, &dialog->out);
 }
 
 /* ---- life and death ---- */

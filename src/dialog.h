@@ -19,6 +19,8 @@ struct dialog_home {
 	const char *name;            /* protocol and address, for the log */
 	unsigned protocol;           /* codec_index() */
 	struct error_counts *errors; /* the worker's; or NULL */
+	struct windows
+		*failures; /* the listener's: authentications that failed; NULL: not counted */
 
 	SLIST_HEAD(, slot) spare; /* question slots to use again */
 	unsigned nspare;
@@ -55,6 +57,9 @@ struct dialog {
 
 void dialog_open(struct dialog *dialog, struct dialog_home *home, void *session,
 	void (*answered)(struct dialog *));
+
+/* First of all, where the protocol begins with the server's words. */
+void dialog_greet(struct dialog *dialog, const struct greeting *greeting);
 
 /* Questions are cancelled; changes as well. */
 void dialog_close(struct dialog *dialog);

@@ -2,4 +2,4 @@
 #include "fronts.h"
 
 const struct codec *const codecs[] = {
-	&codec_socketmap, &codec_dict, &codec_tcp, &codec_policy, &codec_http, NULL};
+	&codec_socketmap, &codec_dict, &codec_tcp, &codec_policy, &codec_sasl, &codec_http, NULL};

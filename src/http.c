@@ -10,6 +10,7 @@
 #include <curl/curl.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -90,6 +91,32 @@ struct http_transfer {
 };
 
 static void collect(struct http *http);
+
+/* ---- secrets ---- */
+
+/* Requests under way in this thread whose bodies hold passwords. Curl copies bodies to where it likes: while
+ * there are any, all memory that it gives back is overwritten. */
+static _Thread_local unsigned secrets;
+
+static void curl_free_block(void *block)
+{
+	if (secrets > 0 && block)
+		explicit_bzero(block, malloc_usable_size(block));
+	free(block);
+}
+
+static void *curl_grow_block(void *block, size_t size)
+{
+	if (secrets == 0 || !block)
+		return realloc(block, size);
+	size_t had = malloc_usable_size(block);
+	void *to = malloc(size);
+	if (to) {
+		memcpy(to, block, had < size ? had : size);
+		curl_free_block(block);
+	}
+	return to;
+}
 
 /* ---- sockets ---- */
 
@@ -260,7 +287,8 @@ static void init_curl(void)
 {
 	/* OpenSSL writes without MSG_NOSIGNAL, and CURLOPT_NOSIGNAL leaves the signal to us. */
 	signal(SIGPIPE, SIG_IGN);
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, curl_free_block, curl_grow_block,
+		    strdup, calloc) != CURLE_OK)
 		abort();
 }
 
@@ -458,6 +486,7 @@ static void drop_headers(struct http_transfer *transfer)
 static void transfer_release(struct http_transfer *transfer)
 {
 	struct http_pool *pool = transfer->pool;
+	bool secret = transfer->fetch->secret;
 	transfer->fetch->pool = NULL;
 	transfer->fetch->transfer = NULL;
 	transfer->fetch = NULL;
@@ -465,8 +494,9 @@ static void transfer_release(struct http_transfer *transfer)
 	if (transfer->own)
 		drop_headers(transfer);
 	pool->nbusy--;
-	if (pool->nidle >= KEEP_IDLE) {
+	if (secret || pool->nidle >= KEEP_IDLE) {
 		transfer_free(transfer);
+		secrets -= secret;
 		return;
 	}
 	if (transfer->body.size > KEEP_BODY)
@@ -632,7 +662,7 @@ bool http_can_keep_h2c(void)
 static void set_url(struct http_transfer *transfer, const char *url)
 {
 	const struct http_fetch *fetch = transfer->fetch;
-	bool http2 = transfer->pool->options->http2;
+	bool http2 = transfer->pool->options->http2 && !fetch->secret; /* nghttp2 keeps bodies */
 	bool tls = http2 && strncasecmp(url, "https:", 6) == 0;
 	/* Without a body nothing else stops curl from sending a second time. */
 	bool alone =
@@ -641,6 +671,8 @@ static void set_url(struct http_transfer *transfer, const char *url)
 	if (http2)
 		curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION,
 			(long)(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
+	else if (fetch->secret)
+		curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	if (alone == transfer->alone)
 		return;
 	transfer->alone = alone;
@@ -654,6 +686,8 @@ static void begin(struct http_pool *pool, struct http_fetch *fetch)
 	pool->nbusy++;
 	transfer->fetch = fetch;
 	transfer->head_ended = false;
+	transfer->body.wipe = fetch->secret;
+	secrets += fetch->secret;
 	fetch->transfer = transfer;
 	set_url(transfer, fetch->url);
 	set_method(transfer, fetch);

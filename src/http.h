@@ -42,6 +42,7 @@ struct http_fetch {
 		*headers; /* further ones, "Name: value", NULL-terminated; they go before the
 				     * pool's of that name; NULL: none */
 	bool once;        /* never sent a second time, as is done when a kept connection has died */
+	bool secret;      /* `send` holds a password: nothing of it stays in memory; HTTP/1.1 */
 	bool no_body;     /* the reply's body is not wanted and may have any size */
 	bool want_head;   /* the lines of the reply's headers are wanted */
 

@@ -429,7 +429,7 @@ bool json_add(struct buf *to, struct str text)
 
 bool json_quote(struct str text, struct arena *mem, struct str *quoted)
 {
-	struct buf out = {.max = SIZE_MAX / 2};
+	struct buf out = {.max = SIZE_MAX / 2, .wipe = true};
 	bool valid = json_add(&out, text);
 	*quoted = arena_str(mem, buf_str(&out));
 	buf_free(&out);
@@ -438,7 +438,7 @@ bool json_quote(struct str text, struct arena *mem, struct str *quoted)
 
 struct str json_object(const struct pair *pairs, size_t n, struct arena *mem)
 {
-	struct buf out = {.max = SIZE_MAX / 2};
+	struct buf out = {.max = SIZE_MAX / 2, .wipe = true};
 	buf_add_char(&out, '{');
 	for (size_t i = 0; i < n; i++) {
 		struct str name, value;

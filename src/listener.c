@@ -49,7 +49,8 @@ struct listener {
 	struct web *web;           /* it is the home worker's, who accepts by evhttp; or NULL */
 	bool owns_file;
 	int pin; /* keeps the file's inode number from being given to a successor's file; or -1 */
-	struct stat born; /* the file, as bind() made it */
+	struct stat born;         /* the file, as bind() made it */
+	struct windows *failures; /* of authentications; NULL: its protocol has none */
 	struct log_limit complaints;
 };
 
@@ -230,6 +231,8 @@ static struct listener *listener_new(const struct listen_conf *conf)
 	listener->pin = -1;
 	listener->name =
 		arena_printf(&listener->mem, "%s:%s", conf->codec->name, conf->address_text).ptr;
+	if (conf->codec->attempts)
+		listener->failures = windows_new(ATTEMPT_NAMES);
 	return listener;
 }
 
@@ -423,6 +426,7 @@ static void open_group(struct worker *worker, size_t index, void *arg)
 {
 	struct listener *listener = arg;
 	conn_group_open(&listener->groups[index], worker, listener->conf, listener->name);
+	listener->groups[index].home.failures = listener->failures;
 }
 
 static void open_web(struct worker *worker, size_t index, void *arg)
@@ -579,6 +583,7 @@ void listener_close(struct listener *listener)
 	for (size_t i = 0; i < listener->ngroups; i++)
 		conn_group_close(&listener->groups[i]);
 	free(listener->groups);
+	windows_release(listener->failures);
 	arena_clear(&listener->mem);
 	free(listener);
 }

@@ -2,6 +2,7 @@
 #include "listeners.h"
 
 #include <stdlib.h>
+#include <sys/prctl.h>
 
 /* One of the new configuration. */
 struct planned {
@@ -119,10 +120,19 @@ static void retire(struct listeners *listeners, struct listener *listener, int64
 	listener_retire(listener);
 }
 
+/* Passwords shall be in no core dump, whatever the system does with these. */
+static void keep_secrets(const struct config *config)
+{
+	for (size_t i = 0; i < config->nlistens; i++)
+		if (config->listens[i].codec->secret)
+			prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
+}
+
 /* What goes makes place first: of two protocols at one address, only the new one still accepts. */
 void listeners_commit(struct listeners *listeners, struct listeners_plan *plan, struct crew *crew)
 {
 	size_t n = plan->config->nlistens;
+	keep_secrets(plan->config);
 	for (size_t i = 0; i < n; i++)
 		if (plan->items[i].old && !stays(&plan->items[i]))
 			listener_take_file(plan->items[i].listener, plan->items[i].old);

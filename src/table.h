@@ -26,13 +26,14 @@ struct table_list {
 /* const, one for each type; absent functions are NULL. */
 struct backend {
 	const char *name;
-	const char *help;               /* one line for `mapmux help` */
-	unsigned ops;                   /* CAN(OP_LOOKUP) | ... */
-	bool can_expire;                /* honours question.expire_secs */
-	bool asks_tables;               /* and nobody else: they share requests themselves */
-	bool has_effects;               /* side_effects, whatever the option says */
-	bool copies_question;           /* needs it no longer than start() runs */
-	bool can_break;                 /* its answers may be `broken`: it asks somebody itself */
+	const char *help;     /* one line for `mapmux help` */
+	unsigned ops;         /* CAN(OP_LOOKUP) | ... */
+	bool can_expire;      /* honours question.expire_secs */
+	bool asks_tables;     /* and nobody else: they share requests themselves */
+	bool has_effects;     /* side_effects, whatever the option says */
+	bool copies_question; /* needs it no longer than start() runs */
+	bool asks_nobody;     /* though it can be cancelled: nothing to spare, nothing to share */
+	bool can_break;       /* its answers may be `broken`: it asks somebody itself */
 	const struct setting *settings; /* the one named "param" is the type's main one */
 	size_t conf_size;
 

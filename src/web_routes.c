@@ -12,6 +12,8 @@
 #define PROMETHEUS "text/plain; version=0.0.4; charset=utf-8"
 #define LOOKUP "/v1/lookup/"
 #define RATELIMIT "/v1/ratelimit/"
+#define AUTH "/v1/auth/"
+#define ITERATE "/v1/iterate/"
 
 enum {
 	SURVEY_MS = 1000,     /* a worker that takes longer does not turn */
@@ -183,6 +185,9 @@ static void get_index(struct web_request *request)
 		    "GET    /v1/lookup/TABLE?key=K[&user=U]   ask\n"
 		    "PUT    /v1/lookup/TABLE?key=K[&user=U]   write the body\n"
 		    "DELETE /v1/lookup/TABLE?key=K[&user=U]   remove\n"
+		    "GET    /v1/iterate/TABLE?prefix=P        list\n"
+		    "POST   /v1/auth/TABLE                    verify a password: user and password "
+		    "as JSON\n"
 		    "GET    /v1/ratelimit/TABLE?identity=I    show a counter\n"
 		    "DELETE /v1/ratelimit/TABLE?identity=I    reset it\n"
 		    "POST   /v1/cache/purge[?table=T[&key=K]] forget what is kept\n"));
@@ -213,6 +218,59 @@ static int code_of(unsigned result)
 	return codes[result];
 }
 
+/* The first row is who he is, as the table writes it; the others have names. */
+static void add_login(struct buf *out, const struct answer *answer)
+{
+	bool first = true;
+	for (size_t i = 0; i < answer->nrows; i++) {
+		const struct pair *row = &answer->rows[i];
+		if (row->name.len == 0) {
+			buf_add(out, STR(",\"value\":"));
+			add_value(out, row->value);
+		}
+	}
+	buf_add(out, STR(",\"fields\":{"));
+	for (size_t i = 0; i < answer->nrows; i++) {
+		const struct pair *row = &answer->rows[i];
+		if (row->name.len == 0)
+			continue;
+		if (!first)
+			buf_add_char(out, ',');
+		first = false;
+		json_add(out, row->name);
+		buf_add_char(out, ':');
+		json_add(out, row->value);
+	}
+	buf_add_char(out, '}');
+}
+
+static void add_rows(struct buf *out, const struct answer *answer, bool values)
+{
+	buf_add(out, STR(",\"rows\":["));
+	for (size_t i = 0; i < answer->nrows; i++) {
+		buf_add(out, i > 0 ? STR(",{\"key\":") : STR("{\"key\":"));
+		json_add(out, answer->rows[i].name);
+		if (values) {
+			buf_add(out, STR(",\"value\":"));
+			add_value(out, answer->rows[i].value);
+		}
+		buf_add_char(out, '}');
+	}
+	buf_add_char(out, ']');
+}
+
+static void add_found(struct buf *out, const struct question *ask, const struct answer *answer)
+{
+	if (ask->op == OP_LOOKUP) {
+		buf_add(out, STR(",\"value\":"));
+		add_value(out, answer->rows[0].value);
+	} else if (ask->op == OP_AUTH) {
+		add_login(out, answer);
+	} else if (ask->op == OP_ITERATE) {
+		add_rows(out, answer, !(ask->flags & ITER_NO_VALUE));
+	}
+}
+
 static void answered(struct web_request *request)
 {
 	const struct answer *answer = &request->query.answer;
@@ -220,15 +278,19 @@ static void answered(struct web_request *request)
 	struct buf out = {.max = PAGE_MAX};
 	query_count(&request->query, web_protocol(request));
 	buf_printf(&out, "{\"status\":\"%s\"", result_name(result));
-	if (result == ST_OK && request->ask.op == OP_LOOKUP) {
-		buf_add(&out, STR(",\"value\":"));
-		add_value(&out, answer->rows[0].value);
-	}
-	if (result > ST_NOTFOUND) {
+	if (result == ST_OK)
+		add_found(&out, &request->ask, answer);
+	if (result > ST_NOTFOUND || answer->why.len > 0) {
 		buf_add(&out, STR(",\"reason\":"));
 		json_add(&out, answer->why);
 	}
 	buf_add(&out, STR("}\n"));
+	if (out.overflow) {
+		buf_free(&out);
+		web_answer(request, 503, JSON,
+			STR("{\"status\":\"temp\",\"reason\":\"the answer is too long\"}\n"));
+		return;
+	}
 	answer_buf(request, code_of(result), JSON, &out);
 }
 
@@ -326,6 +388,74 @@ static void delete_lookup(struct web_request *request)
 	write_one(request, CH_UNSET);
 }
 
+/* Of a number; nothing is 0. */
+static bool number(struct web_request *request, const char *name, uint64_t *n)
+{
+	struct str word = STR("0");
+	if (!param(request, name, false, &word))
+		return false;
+	if (str_u64(word, n))
+		return true;
+	refuse(request, 400, "bad_parameter",
+		arena_printf(&request->mem, "the parameter %s is no number", name).ptr);
+	return false;
+}
+
+static void get_iterate(struct web_request *request)
+{
+	struct question *question = &request->ask;
+	bool priv, recurse, values, sorted;
+	*question = (struct question){.op = OP_ITERATE, .form = FORM_JSON};
+	struct table *table = read_table(request, ITERATE);
+	if (!table || !param(request, "prefix", false, &question->key) ||
+		!param(request, "user", false, &question->user) ||
+		!choice(request, "scope", "shared", "priv", &priv) ||
+		!choice(request, "recurse", "no", "yes", &recurse) ||
+		!choice(request, "values", "no", "yes", &values) ||
+		!choice(request, "sort", "no", "yes", &sorted) ||
+		!number(request, "max_rows", &question->max_rows))
+		return;
+	question->scope = priv ? SCOPE_PRIV : SCOPE_SHARED;
+	question->flags = (recurse ? ITER_RECURSE : 0) | (values ? 0 : ITER_NO_VALUE) |
+			  (sorted ? ITER_SORT_KEY : 0);
+	ask(request, table);
+}
+
+/* The members of the body are attributes of the request; without `user` and `password` it is none. */
+static bool read_login(struct web_request *request)
+{
+	static const struct json_rules rules = {
+		.form = FORM_JSON, .list_separator = {",", 1}, .pointer = ""};
+	struct pair *attrs;
+	size_t n;
+	bool only_names, user = false, password = false;
+	const char *why;
+	if (!json_rows(request->body, &rules, &request->mem, &attrs, &n, &only_names, &why) ||
+		only_names)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		password = password || str_eq(attrs[i].name, STR("password"));
+		if (!str_eq(attrs[i].name, STR("user")))
+			continue;
+		user = attrs[i].value.len > 0;
+		request->ask.key = attrs[i].value;
+	}
+	request->ask.attrs = attrs;
+	request->ask.nattrs = n;
+	return user && password;
+}
+
+static void post_auth(struct web_request *request)
+{
+	request->ask = (struct question){.op = OP_AUTH, .form = FORM_JSON};
+	struct table *table = read_table(request, AUTH);
+	if (table && read_login(request))
+		ask(request, table);
+	else if (table)
+		refuse(request, 400, "bad_body",
+			"the body is no JSON object with a user and a password");
+}
+
 /* The counter of a ratelimit table. */
 static struct table *read_counter(struct web_request *request)
 {
@@ -394,6 +524,8 @@ static const struct route {
 	{LOOKUP, WEB_GET, "GET", get_lookup},
 	{LOOKUP, WEB_PUT, "PUT", put_lookup},
 	{LOOKUP, WEB_DELETE, "DELETE", delete_lookup},
+	{ITERATE, WEB_GET, "GET", get_iterate},
+	{AUTH, WEB_POST, "POST", post_auth},
 	{RATELIMIT, WEB_GET, "GET", get_ratelimit},
 	{RATELIMIT, WEB_DELETE, "DELETE", delete_ratelimit},
 	{"/v1/cache/purge", WEB_POST, "POST", post_purge},

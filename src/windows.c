@@ -1,7 +1,9 @@
 /* Sliding windows: what happened to each name, oldest first, in one list for all of its windows. */
 #include "windows.h"
 
+#include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 
@@ -36,7 +38,8 @@ LIST_HEAD(record_chain, record);
 struct windows {
 	pthread_mutex_t lock;
 	unsigned holders;
-	size_t max, n;
+	size_t max;
+	_Atomic size_t n; /* written under the lock */
 	struct record_chain *buckets;
 	size_t nbuckets;
 	TAILQ_HEAD(record_ages, record) ages; /* the one that was counted last is the last */
@@ -114,6 +117,7 @@ static void grow(struct windows *windows)
 {
 	struct record *record;
 	windows->nbuckets *= 2;
+	assert(windows->nbuckets > 0); /* far below what memory can hold */
 	windows->buckets =
 		memory_grow(windows->buckets, windows->nbuckets * sizeof(*windows->buckets));
 	for (size_t i = 0; i < windows->nbuckets; i++)
@@ -298,10 +302,7 @@ bool windows_forget(struct windows *windows, struct str name)
 	return record != NULL;
 }
 
-size_t windows_size(struct windows *windows)
+size_t windows_size(const struct windows *windows)
 {
-	pthread_mutex_lock(&windows->lock);
-	size_t n = windows->n;
-	pthread_mutex_unlock(&windows->lock);
-	return n;
+	return atomic_load_explicit(&windows->n, memory_order_relaxed);
 }

@@ -49,7 +49,7 @@ void windows_look(struct windows *windows, struct str name, const struct window_
 /* Forgets the name; false: it was not known. */
 bool windows_forget(struct windows *windows, struct str name);
 
-/* Names remembered. */
-size_t windows_size(struct windows *windows);
+/* Names remembered; without the lock. */
+size_t windows_size(const struct windows *windows);
 
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "helper.h"
 #include "http.h"
 #include "poller.h"
 #include "query.h"
@@ -37,6 +38,7 @@ struct worker {
 	struct table_set *tables; /* of the one in use */
 	struct http *http;        /* of the one that is being opened */
 	struct resolver *resolver;
+	struct helper *helper; /* or NULL */
 	struct stats stats;
 	struct timers timers;
 	struct event *alarm; /* for the earliest of the timers */
@@ -271,7 +273,9 @@ void worker_free(struct worker *worker)
 		next = LIST_NEXT(generation, link);
 		generation_close(generation);
 	}
-	worker_read_mail(worker); /* of workers that were freed before */
+	if (worker->helper)
+		helper_free(worker->helper);
+	worker_read_mail(worker); /* of workers that were freed before, and of the helper */
 	if (worker->http)
 		http_free(worker->http);
 	if (worker->resolver)
@@ -370,6 +374,35 @@ struct http *worker_http(struct worker *worker)
 	if (!worker->http)
 		worker->http = http_new(worker->base, &worker->turn);
 	return worker->http;
+}
+
+/* What the helper has done comes home as mail. */
+struct finished {
+	struct letter letter;
+	struct chore *chore;
+};
+
+static void open_finished(struct worker *worker, struct letter *letter)
+{
+	struct chore *chore = ((struct finished *)(void *)letter)->chore;
+	(void)worker;
+	free(letter);
+	chore->done(chore);
+}
+
+static void post_finished(void *worker, struct chore *chore)
+{
+	struct finished *finished = memory_new(sizeof(*finished));
+	finished->letter.open = open_finished;
+	finished->chore = chore;
+	worker_post(worker, &finished->letter);
+}
+
+struct helper *worker_helper(struct worker *worker)
+{
+	if (!worker->helper)
+		worker->helper = helper_new(post_finished, worker);
+	return worker->helper;
 }
 
 struct resolver *worker_resolver(struct worker *worker)

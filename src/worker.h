@@ -10,6 +10,7 @@
 
 struct config;
 struct event_base;
+struct helper;
 struct http;
 struct poller;
 struct resolver;
@@ -49,6 +50,9 @@ struct resolver *worker_resolver(struct worker *worker); /* made when the first 
  * new connections, because those that libcurl keeps, and what it knows of authorities, were made with
  * the old certificates. */
 struct http *worker_http(struct worker *worker);
+
+/* Made when somebody first asks. Its own thread. */
+struct helper *worker_helper(struct worker *worker);
 
 /* Memory that belongs to whoever runs, until he returns to the loop. */
 enum { WORKER_SCRATCH = 65536 };

@@ -28,6 +28,7 @@ static const char socketmap_answer[] = "8:OK value,";
 static const char dict_answer[] = "Ovalue\n";
 static const char tcp_answer[] = "200 value\n";
 static const char policy_answer[] = "action=value\n\n";
+static const char sasl_answer[] = "OK\t1\tuser=k1\n";
 
 struct conn {
 	char *in; /* the start of a request whose rest has not come */
@@ -133,6 +134,26 @@ static ssize_t frame_policy(const char *buf, size_t len, size_t *answers)
 			++*answers;
 		}
 		line = (size_t)(nl - buf) + 1;
+	}
+	return (ssize_t)used;
+}
+
+/* Only AUTH wants an answer, and what is before it is the client's greeting. It gets none: the client waits for
+ * nothing. */
+static ssize_t frame_sasl(const char *buf, size_t len, size_t *answers)
+{
+	size_t used = 0;
+
+	while (used < len) {
+		const char *nl = memchr(buf + used, '\n', len - used);
+
+		if (!nl)
+			break;
+		if (buf[used] == 'A')
+			++*answers;
+		else if (buf[used] != 'V' && buf[used] != 'C')
+			return -1;
+		used = (size_t)(nl - buf) + 1;
 	}
 	return (ssize_t)used;
 }
@@ -288,6 +309,7 @@ static const struct {
 	{"dict", frame_dict, dict_answer},
 	{"tcp", frame_tcp, tcp_answer},
 	{"policy", frame_policy, policy_answer},
+	{"sasl", frame_sasl, sasl_answer},
 };
 
 int main(int argc, char **argv)
@@ -302,7 +324,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (!frame)
-		fail("usage: floor socketmap|dict|tcp|policy unix:PATH|HOST:PORT");
+		fail("usage: floor socketmap|dict|tcp|policy|sasl unix:PATH|HOST:PORT");
 	answer_len = strlen(answer);
 	signal(SIGPIPE, SIG_IGN);
 	raise_fd_limit(16384);

@@ -41,10 +41,11 @@ enum protocol {
 	DICT,
 	TCP,
 	POLICY,
+	SASL,
 	PROTOCOLS,
 };
 
-static const char *const protocol_names[PROTOCOLS] = {"socketmap", "dict", "tcp", "policy"};
+static const char *const protocol_names[PROTOCOLS] = {"socketmap", "dict", "tcp", "policy", "sasl"};
 
 enum status {
 	ST_OK,
@@ -116,7 +117,7 @@ static struct conn *conns;
 static struct request *requests;
 static size_t next_request;
 static uint32_t *draws; /* --zipf: requests in the order they are sent; NULL: one after the other */
-static const char *hello; /* dict: the H line */
+static const char *hello; /* dict: the H line; sasl: VERSION and CPID */
 static size_t hello_len;
 static char inbuf[MAX_ANSWER + READ_SIZE];
 static char outbuf[MAX_IN_FLIGHT_BYTES];
@@ -179,7 +180,40 @@ static const char policy_format[] =
 	"encryption_protocol=TLSv1.3\nencryption_cipher=TLS_AES_256_GCM_SHA384\n"
 	"encryption_keysize=256\npolicy_context=\n\n";
 
-static int build_request(char *data, size_t room, const char *key, char *line)
+static void add_base64(char *to, const char *bytes, size_t len)
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+	for (size_t i = 0; i < len; i += 3) {
+		unsigned bits = (unsigned)(unsigned char)bytes[i] << 16;
+
+		if (i + 1 < len)
+			bits |= (unsigned)(unsigned char)bytes[i + 1] << 8;
+		if (i + 2 < len)
+			bits |= (unsigned char)bytes[i + 2];
+		*to++ = digits[bits >> 18];
+		*to++ = digits[bits >> 12 & 63];
+		*to++ = i + 1 < len ? digits[bits >> 6 & 63] : '=';
+		*to++ = i + 2 < len ? digits[bits & 63] : '=';
+	}
+	*to = '\0';
+}
+
+/* The user is the key, and has a password like all others. */
+static int build_auth(char *data, size_t room, const char *key, size_t nth, char *line)
+{
+	char *coded = line + room / 2;
+	int n = snprintf(line, room / 2, "%c%s%s%csecret", 0, opt.prefix, key, 0);
+
+	add_base64(coded, line, (size_t)n);
+	return snprintf(data, room,
+		"AUTH\t%zu\tPLAIN\tservice=smtp\tnologin\tlip=192.0.2.25\trip=192.0.2.17"
+		"\tresp=%s\n",
+		nth + 1, coded);
+}
+
+static int build_request(char *data, size_t room, const char *key, size_t nth, char *line)
 {
 	switch (opt.protocol) {
 	case SOCKETMAP:
@@ -192,6 +226,8 @@ static int build_request(char *data, size_t room, const char *key, char *line)
 		return snprintf(data, room, opt.sync ? "L%s%s\n" : "L%s%s\t\n", opt.prefix, key);
 	case TCP:
 		return snprintf(data, room, "get %s%s\n", opt.prefix, key);
+	case SASL:
+		return build_auth(data, room, key, nth, line);
 	default:
 		return snprintf(data, room, policy_format, opt.prefix, key);
 	}
@@ -202,8 +238,11 @@ static void build_requests(void)
 	size_t room = strlen(opt.prefix) + strlen(opt.table) + (opt.key ? strlen(opt.key) : 0) +
 		      64 + (opt.protocol == POLICY ? sizeof(policy_format) : 0);
 	size_t longest = 0;
-	char *line = alloc_zeroed(1, room);
+	char *line;
 
+	if (opt.protocol == SASL)
+		room = room * 4 + 128;
+	line = alloc_zeroed(1, room);
 	requests = alloc_zeroed(opt.keys, sizeof(*requests));
 	for (size_t i = 0; i < opt.keys; i++) {
 		char number[32];
@@ -215,7 +254,7 @@ static void build_requests(void)
 			snprintf(number, sizeof(number), "k%zu", i);
 			key = number;
 		}
-		n = build_request(data, room, key, line);
+		n = build_request(data, room, key, i, line);
 		requests[i] = (struct request){.data = data, .len = (size_t)n};
 		if (requests[i].len > longest)
 			longest = requests[i].len;
@@ -228,6 +267,10 @@ static void build_requests(void)
 		hello_len = (size_t)snprintf(
 			h, room, "H%s\t0\t\t%s\n", opt.sync ? "2\t0" : "3\t2", opt.table);
 		hello = h;
+	}
+	if (opt.protocol == SASL) {
+		hello = "VERSION\t1\t0\nCPID\t1\n";
+		hello_len = strlen(hello);
 	}
 	if (longest * opt.depth + hello_len > sizeof(outbuf))
 		fail("--depth %u with keys this long is more than %d bytes in flight", opt.depth,
@@ -529,9 +572,27 @@ static ssize_t take_policy(struct conn *c, const char *buf, size_t len, uint64_t
 	return finish_oldest(c, status, now) ? end - buf + 2 : -1;
 }
 
+/* The greeting comes unasked, and answers nothing. */
+static ssize_t take_sasl(struct conn *c, const char *buf, size_t len, uint64_t now)
+{
+	const char *end = memchr(buf, '\n', len);
+	enum status status = ST_WRONG;
+
+	if (!end)
+		return 0;
+	if (starts_with(buf, len, "OK\t"))
+		status = ST_OK;
+	else if (starts_with(buf, len, "FAIL\t"))
+		status = ST_NOTFOUND;
+	else if (!starts_with(buf, len, "CONT\t"))
+		return end - buf + 1;
+	return finish_oldest(c, status, now) ? end - buf + 1 : -1;
+}
+
 typedef ssize_t take_fn(struct conn *c, const char *buf, size_t len, uint64_t now);
 
-static take_fn *const takes[PROTOCOLS] = {take_socketmap, take_dict, take_tcp, take_policy};
+static take_fn *const takes[PROTOCOLS] = {
+	take_socketmap, take_dict, take_tcp, take_policy, take_sasl};
 
 static void keep_partial(struct conn *c, const char *rest, size_t len)
 {
@@ -871,7 +932,7 @@ static int run_idle(bool ask)
 }
 
 static const char usage[] =
-	"usage: load socketmap|dict|tcp|policy ENDPOINT [OPTIONS]\n"
+	"usage: load socketmap|dict|tcp|policy|sasl ENDPOINT [OPTIONS]\n"
 	"       load idle ENDPOINT --connections N --hold SECONDS [--protocol P] [OPTIONS]\n"
 	"ENDPOINT: unix:PATH, HOST:PORT or inet:HOST:PORT\n"
 	"  --table T         the table, or the dict's name (t)\n"
@@ -904,7 +965,7 @@ static enum protocol parse_protocol(const char *text)
 	for (int i = 0; i < PROTOCOLS; i++)
 		if (strcmp(text, protocol_names[i]) == 0)
 			return (enum protocol)i;
-	fail("\"%s\" is not a protocol: expected socketmap, dict, tcp or policy", text);
+	fail("\"%s\" is not a protocol: expected socketmap, dict, tcp, policy or sasl", text);
 }
 
 static enum status parse_status(const char *text)

@@ -27,13 +27,14 @@ import time
 KEYS = 1000
 TABLE = "t"
 WEB_TABLES = 200
-GROUPS = ("static", "fronts", "dict", "url", "redis", "lua", "dns", "cache", "breaker", "churn", "web", "memory")
+GROUPS = ("static", "fronts", "sasl", "dict", "url", "redis", "lua", "dns", "cache", "breaker", "churn", "web", "memory")
 IDLE_CONNECTIONS = 10000
 MANY_KEYS = 1000000
 VALUE_BYTES = 64 # of an entry of which there are many
 
 # Requests of these name no table.
-LISTENER_KEYS = {"tcp": ",table=" + TABLE, "policy": ",table=%s,key=recipient" % TABLE}
+LISTENER_KEYS = {"tcp": ",table=" + TABLE, "policy": ",table=%s,key=recipient" % TABLE,
+	"sasl": ",table=" + TABLE}
 
 # What one lookup may cost through a url table, and what the floor and the bare libcurl loop cost
 # on the machine on which that limit was set: it scales with them.
@@ -290,6 +291,10 @@ class Bench:
 			# A dict key has a scope in front: the table knows both forms.
 			for i in range(KEYS):
 				f.write("k%d value\nshared/k%d value\n" % (i, i))
+		self.password_file = os.path.join(self.dir, "passwords")
+		with open(self.password_file, "w") as f:
+			for i in range(KEYS):
+				f.write("k%d {PLAIN}secret\n" % i)
 
 	def close(self):
 		for process in reversed(self.processes):
@@ -325,6 +330,9 @@ class Bench:
 		return process, address
 
 	def start_static(self, protocol):
+		if protocol == "sasl":
+			return self.start_mapmux(protocol, "static", "file:" + self.password_file,
+				"passwords=yes")
 		return self.start_mapmux(protocol, "static", "file:" + self.table_file)
 
 	def run_json(self, argv, server=None, seconds=None):
@@ -547,6 +555,18 @@ class Bench:
 				("10 connections, depth 8",
 					("--connections", "10", "--depth", "8"), None),
 			])
+
+	def run_sasl(self):
+		"""AUTH PLAIN on connections that are kept, as Postfix does."""
+		def judge(name, rounds):
+			self.judge_ratio("sasl, %s: rate to the floor's" % name,
+				[m["rate"] / f["rate"] for f, m in rounds], 0.50)
+
+		self.attempt("sasl", self.compare_cases,
+			"Static table with {PLAIN} passwords, sasl over a unix socket, one worker", "sasl", [
+			("10 connections", ("--connections", "10"), judge),
+			("10 connections, depth 8", ("--connections", "10", "--depth", "8"), None),
+		])
 
 	def run_strace(self):
 		rows = []

@@ -12,7 +12,7 @@ nginx        a server for nginx
 main.cf      settings of a private Postfix; a page's lines add up until the next yaml
 dovecot      files of a private Dovecot, named by their first line; a dovecot.conf begins a new one, another file
              is added to it or takes the place of its former content
-smtp, lmtp, imap, socketmap, dict, tcp, policy
+smtp, lmtp, imap, socketmap, dict, tcp, policy, sasl
              lines of the client (C:) and of the server (S:, `...` is anything), spoken for real
 dovecot-2.4  not run; the page must say so
 """
@@ -21,6 +21,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import smtplib
 import subprocess
@@ -38,12 +39,13 @@ from harness.userli import Userli
 from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "dovecot", "tcp", "policy", "url", "static", "memory",
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "dovecot", "tcp", "policy", "sasl", "url", "static",
+                                                     "memory",
                                                      "redis", "chain", "lua", "dns-mx", "userli", "keys", "guard",
-                                                     "cache", "reliability", "http", "ratelimit", "migrate"))]
+                                                     "cache", "reliability", "http", "dovecot-auth", "ratelimit", "migrate"))]
 OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
-PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/srv/mapmux", "/srv/vmail", "/var/spool/postfix/mapmux",
-          "/tmp/podop.socket")
+PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/usr/share/mapmux", "/srv/mapmux", "/srv/vmail",
+          "/var/spool/postfix/mapmux", "/tmp/podop.socket")
 ENVIRONMENT = {"MAPMUX_PASSWORD": "secret", "MAPMUX_TOKEN": "secret"}
 MAIL_UID = 5000     # of the mail users in the pages
 USERLI = "https://users.example.org"
@@ -142,6 +144,7 @@ class Page:
             self.ports[":53"] = Knot(case, zones(text)).port
         if USERLI in self.text:
             self.urls[USERLI] = self.start_userli().url
+        shutil.copy(ROOT / "lua" / "dovecot-auth.lua", self.root + "/usr/share/mapmux")
         self.postmap_dir = os.path.join(self.root, "postmap")
         os.mkdir(self.postmap_dir)
         write_settled(os.path.join(self.postmap_dir, "main.cf"), "compatibility_level = 3.6\n")
@@ -231,8 +234,7 @@ class Page:
     def start_postfix(self):
         self.start_mapmux()
         if self.postfix is None:
-            self.postfix = Postfix(self.case, self.main_cf)
-            os.symlink(self.root + "/var/spool/postfix/mapmux", os.path.join(self.postfix.dir, "q", "mapmux"))
+            self.postfix = Postfix(self.case, self.main_cf, {"mapmux": self.root + "/var/spool/postfix/mapmux"})
         return self.postfix
 
     def start_dovecot(self):
@@ -366,6 +368,9 @@ class Page:
     def run_policy(self, text):
         self.lines("policy", text)
 
+    def run_sasl(self, text):
+        self.lines("sasl", text.replace("<TAB>", "\t"))
+
     def lines(self, protocol, text):
         """Says each C: line, and compares each S: line with the next that comes."""
         self.start_mapmux()
@@ -376,7 +381,7 @@ class Page:
                     stream.send(line[3:].encode() + b"\n")
                 else:
                     got = stream.until(b"\n").decode()
-                    assert got == line[3:], f"shown: {line[3:]!r}; got: {got!r}"
+                    assert matches(line[3:], got), f"shown: {line[3:]!r}; got: {got!r}"
             assert stream.silent(0.05), "more came than is shown"
 
     @staticmethod
@@ -449,6 +454,9 @@ class Pages(Case):
     def test_policy(self):
         self.page("docs/policy.md")
 
+    def test_sasl(self):
+        self.page("docs/sasl.md")
+
     def test_url(self):
         self.page("docs/url.md")
 
@@ -501,6 +509,9 @@ class Pages(Case):
     def test_http(self):
         self.page("docs/http.md")
 
+    def test_dovecot_auth(self):
+        self.page("docs/dovecot-auth.md")
+
     def test_readme(self):
         self.page("README.md")
 
@@ -551,7 +562,7 @@ class Settings(Case):
         version = re.match(r"mapmux (\S+?):", self.help()).group(1)
         common = {name: default for page in OF_EVERY_TABLE for name, default in self.rows(page).items()}
         for topic in ("url", "static", "memory", "redis", "chain", "lua", "dns-mx", "userli", "ratelimit",
-                      "socketmap", "dict", "tcp", "policy", "http"):
+                      "socketmap", "dict", "tcp", "policy", "sasl", "http"):
             listed = re.findall(r"(?m)^  ([a-z][\w.]*): [A-Za-z]\S*(?:, or (\w+): FILE)?(?: \((.*)\))?$", self.help(topic))
             self.assertGreaterEqual(len(listed), 5, topic)
             rows = {**common, **self.rows(topic)}
@@ -571,7 +582,7 @@ class Settings(Case):
 
     def test_example_shows_every_key(self):
         text = (ROOT / "conf/mapmux.yaml").read_text(encoding="utf-8")
-        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict", "tcp", "policy", "http"):
+        for topic in ("url", "redis", "lua", "dns-mx", "userli", "socketmap", "dict", "tcp", "policy", "sasl", "http"):
             for name in re.findall(r"(?m)^  ([a-z]\w*): [A-Za-z]", self.help(topic)):
                 with self.subTest(topic=topic, key=name):
                     self.assertRegex(text, rf"\b{name}:")

@@ -126,6 +126,7 @@ class Paths(Served):
                 ("POST", "/metrics", 405, "GET"), ("DELETE", "/health", 405, "GET"), ("PUT", "/", 405, "GET"),
                 ("GET", "/v1/cache/purge?table=static", 405, "POST"),
                 ("POST", "/v1/lookup/static?key=k", 405, "GET, PUT, DELETE"),
+                ("GET", "/v1/auth/login", 405, "POST"), ("POST", "/v1/iterate/mem", 405, "GET"),
                 ("OPTIONS", "/v1/tables", 405, "GET"), ("TRACE", "/", 405, "GET"), ("PATCH", "/", 405, "GET")):
             with self.subTest(f"{method} {path}"):
                 answer = client.ask(method, path)
@@ -134,7 +135,7 @@ class Paths(Served):
                 self.assertEqual(answer.headers["content-type"], "application/json")
                 self.assertEqual(answer.headers.get("allow"), allow)
         metrics = client.metrics()
-        self.assertEqual(metrics.get("mapmux_protocol_errors_total", protocol="http", reason="bad_method"), 8)
+        self.assertEqual(metrics.get("mapmux_protocol_errors_total", protocol="http", reason="bad_method"), 10)
 
     def test_what_is_no_http(self):
         self.start()
@@ -307,6 +308,80 @@ class Lookups(Served):
             got += data
         values = [piece.split('"')[1] for piece in got.decode().split('"value":')[1:]]
         self.assertEqual(values, ["v", "1"] * 50)
+
+
+class Listings(Served):
+    def setUp(self):
+        self.start()
+        self.http = self.client()
+        for key in ("a/1", "a/2", "a/b/3", "c"):
+            self.assertEqual(self.http.ask("PUT", "/v1/lookup/mem?key=" + key, b"v" + key.encode()).status, 200)
+
+    def rows(self, **params):
+        answer = self.http.get("/v1/iterate/mem", **params)
+        self.assertEqual((answer.status, answer.json()["status"]), (200, "ok"), answer)
+        return answer.json()["rows"]
+
+    def test_rows(self):
+        self.assertEqual(self.rows(prefix="a/", sort="yes"), [{"key": "a/1"}, {"key": "a/2"}])
+        self.assertEqual(self.rows(prefix="a/", sort="yes", values="yes", recurse="yes"), [
+            {"key": key, "value": "v" + key} for key in ("a/1", "a/2", "a/b/3")])
+        self.assertEqual(len(self.rows(recurse="yes")), 4)
+        self.assertEqual(len(self.rows(recurse="yes", max_rows="2")), 2)
+        for params in ({"prefix": "none/"}, {"scope": "priv", "user": "bob", "prefix": "a/"}):
+            answer = self.http.get("/v1/iterate/mem", **params)
+            self.assertEqual((answer.status, answer.json()), (404, {"status": "notfound"}))
+
+    def test_wrong_ones(self):
+        for params, status in (({"max_rows": "x"}, 400), ({"sort": "maybe"}, 400), ({"prefix": "\0"}, 400),
+                               ({"scope": "priv"}, 500)):
+            with self.subTest(params=params):
+                self.assertEqual(self.http.get("/v1/iterate/mem", **params).status, status)
+        self.assertEqual(self.http.get("/v1/iterate/none").json()["reason"], "unknown table")
+        self.assertEqual(self.http.get("/v1/iterate/none").status, 404)
+
+
+class Passwords(Served):
+    SCRIPT = """
+function authenticate(user, password, request)
+	if user == 'down' then return mapmux.temp('no directory') end
+	if user == 'all' then return {mail = user .. '@x.test', rip = request.rip, more = request.more} end
+	return password == 'secret' and user
+end
+"""
+
+    def setUp(self):
+        self.script = os.path.join(tempdir(self), "login.lua")
+        with open(self.script, "w", encoding="utf-8") as file:
+            file.write(self.SCRIPT)
+        self.start([{"name": "login", "type": "lua", "param": self.script, "side_effects": "yes"}], {"max_body": "1k"})
+        self.http = self.client()
+
+    def verify(self, body, table="login"):
+        answer = self.http.ask("POST", "/v1/auth/" + table, body if isinstance(body, bytes) else json.dumps(body).encode())
+        return answer.status, answer.json()
+
+    def test_verdicts(self):
+        self.assertEqual(self.verify({"user": "bob", "password": "secret"}),
+                         (200, {"status": "ok", "value": "bob", "fields": {}}))
+        self.assertEqual(self.verify({"user": "bob", "password": "wrong"}), (404, {"status": "notfound"}))
+        self.assertEqual(self.verify({"user": "bob", "password": ""}), (404, {"status": "notfound"}))
+        self.assertEqual(self.verify({"user": "down", "password": "x"})[0], 503)
+        self.assertEqual(self.verify({"user": "all", "password": "x", "rip": "::1", "more": 5})[1]["value"],
+                         {"mail": "all@x.test", "rip": "::1", "more": "5"})
+        self.assertEqual(self.http.metrics().get("mapmux_requests_total", protocol="http", table="login", result="notfound"), 2)
+
+    def test_what_is_no_verdict(self):
+        """404 without the word notfound, 400, 413, 500: nobody takes one of them for a wrong password."""
+        self.assertEqual(self.verify({"user": "a", "password": "b"}, "none"), (404, {"status": "error", "reason": "unknown table"}))
+        self.assertEqual(self.verify({"user": "a", "password": "b"}, "mem")[0], 500)
+        for body in (b"", b"x", b"[]", b'["user","password"]', b"{}", b'{"user":"a"}', b'{"password":"b"}',
+                     b'{"user":"","password":"b"}', b'{"user":"a","password":"b"', b'{"user":"a\\u0000","password":"b"}'):
+            with self.subTest(body=body):
+                status, answer = self.verify(body)
+                self.assertEqual((status, answer["status"]), (400, "error"))
+        self.assertEqual(self.http.ask("POST", "/v1/auth/login", b'{"user":"' + b"a" * 2000).status, 413)
+        self.assertNotIn("secret", self.mux.log())
 
 
 class Tokens(Served):

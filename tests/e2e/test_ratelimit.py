@@ -1,6 +1,7 @@
 """Rate limits: asked as bytes, by a private Postfix's smtpd, with counters in memory and in a real Redis."""
 
 import os
+import signal
 import time
 import unittest
 import urllib.parse
@@ -111,6 +112,29 @@ class Wire(Case):
             stats = http.get("/v1/stats").json()
         self.assertIn('"identities": 1000', str(stats).replace("'", '"'))
         self.assertEqual(self.count(client, "n4999@x.test"), REJECT)
+
+
+class Reload(Case):
+    def test_counts_go_on(self):
+        """Over a reload that changes the limits."""
+        where = tempdir(self)
+        path, file = os.path.join(where, "policy"), os.path.join(where, "mapmux.yaml")
+
+        def write(limits):
+            with open(file, "w", encoding="utf-8") as out:
+                out.write(document({"listeners": [{"protocol": "policy", "address": "unix:" + path, "table": "r"}],
+                                    "tables": [{"name": "r", "type": "ratelimit", "param": limits}]}))
+
+        write("2/h")
+        mux = Mapmux(self, "-c", file, extra=["unix:" + path])
+        with Policy(path) as client:
+            def ask():
+                return client.ask(protocol_state="END-OF-MESSAGE", sender="a@x.test")
+            self.assertEqual([ask() for _ in range(3)], ["DUNNO", "DUNNO", REJECT])
+            write("3/h")
+            mux.kill(signal.SIGHUP)
+            wait_until(lambda: "reloaded: " in mux.log(), "the reload")
+            self.assertEqual([ask() for _ in range(2)], ["DUNNO", REJECT])
 
 
 class InRedis(Case):

@@ -40,6 +40,9 @@ class Request:
         assert len(found) < 2, f"{name} came {len(found)} times"
         return found[0] if found else None
 
+    def json(self):
+        return json.loads(self.body)
+
     def __repr__(self):
         return f"<{self.line} {self.body!r}>"
 

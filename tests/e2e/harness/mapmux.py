@@ -79,7 +79,7 @@ class Mapmux(Daemon):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
             argv += ["-c", path]
-            waits += re.findall(r'address: *"?([^",}\n]+)', text)
+            waits += re.findall(r'\baddress: *"?([^",}\n]+)', text)
         for name, value in zip(args, args[1:]):
             if name == "--listen":
                 waits.append(value.split(":", 1)[1].split(",")[0])

@@ -84,13 +84,15 @@ class Postmap:
 
 
 class Postfix:
-    """A private Postfix; settings are added to main.cf."""
+    """A private Postfix; settings are added to main.cf, links to directories to its queue."""
 
-    def __init__(self, case, settings):
+    def __init__(self, case, settings, links=None):
         self.dir, self.port = tempdir(case), free_port()
         self.etc = os.path.join(self.dir, "etc")
         for name in ("etc", "q", "d", "log"):
             os.mkdir(os.path.join(self.dir, name))
+        for name, target in (links or {}).items():
+            os.symlink(target, os.path.join(self.dir, "q", name))
         run(["chown", "postfix", os.path.join(self.dir, "d")]).check_returncode()
         names = ("command_directory", "daemon_directory", "meta_directory")
         found = run([program("postconf", "postfix"), "-d", "-h", *names])

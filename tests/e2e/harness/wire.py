@@ -1,5 +1,6 @@
-"""Raw clients: socketmap, tcp_table, policy, Dovecot dict, IMAP. They check what they read and guess nothing."""
+"""Raw clients: socketmap, tcp_table, policy, sasl, Dovecot dict, IMAP. They check what they read and guess nothing."""
 
+import base64
 import re
 import socket
 import urllib.parse
@@ -152,6 +153,50 @@ class Policy(Stream):
     def ask(self, **attributes):
         self.request(**attributes)
         return self.reply()
+
+
+class Sasl(Stream):
+    """Postfix's side of Dovecot's auth protocol; it has read the greeting and said who it is."""
+
+    def __init__(self, address, rip="192.0.2.1"):
+        super().__init__(address)
+        self.rip, self.number = rip, 0
+        self.greeting = self.until(b"DONE\n")
+        self.send(b"VERSION\t1\t0\nCPID\t4711\n")
+
+    def auth(self, mech, response=None, service="smtp"):
+        """Sends AUTH with the next id, which it returns."""
+        self.number += 1
+        line = f"AUTH\t{self.number}\t{mech}\tservice={service}\tnologin\tlip=192.0.2.25\trip={self.rip}"
+        if response is not None:
+            line += "\tresp=" + (base64.b64encode(response).decode() or "=")
+        self.send(line.encode() + b"\n")
+        return self.number
+
+    def cont(self, response):
+        self.send(b"CONT\t%d\t%b\n" % (self.number, base64.b64encode(response)))
+
+    def reply(self):
+        """The fields of the next line: (word, id, rest of the fields)."""
+        word, number, *fields = text(self.until(b"\n")).split("\t")
+        assert word in ("OK", "CONT", "FAIL"), word
+        return word, int(number), fields
+
+    def plain(self, user, password):
+        """("OK" or "FAIL", {"user": ..., "reason": ...})."""
+        number = self.auth("PLAIN", b"\0" + octets(user) + b"\0" + octets(password))
+        word, about, fields = self.reply()
+        assert about == number, (about, number)
+        return word, dict(field.partition("=")[::2] for field in fields)
+
+    def login(self, user, password):
+        """The same by LOGIN."""
+        number = self.auth("LOGIN")
+        for wanted, response in ((b"Username:", user), (b"Password:", password)):
+            assert self.reply() == ("CONT", number, [base64.b64encode(wanted).decode()])
+            self.cont(octets(response))
+        word, _, fields = self.reply()
+        return word, dict(field.partition("=")[::2] for field in fields)
 
 
 ESCAPE = {0x00: b"\x010", 0x01: b"\x011", 0x09: b"\x01t", 0x0a: b"\x01n", 0x0d: b"\x01r"}

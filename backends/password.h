@@ -1,0 +1,22 @@
+/* Passwords as tables store them: {SCHEME}value, or what crypt(3) makes. */
+#ifndef MAPMUX_PASSWORD_H
+#define MAPMUX_PASSWORD_H
+
+#include "str.h"
+
+/* A stored one, without its scheme. */
+struct password {
+	bool plain; /* else for crypt(3), which takes its time */
+	struct str text;
+};
+
+/* Takes a stored value apart. NULL: done; else what is wrong with it. */
+const char *password_read(struct str value, struct password *password);
+
+/* Any thread: is it that one? In a time that depends on the given password's length alone. */
+bool password_is_plain(struct str stored, struct str given);
+
+/* Any thread, and slow: the same for a hash. Both are C strings. */
+bool password_is_crypt(const char *stored, const char *given);
+
+#endif
