@@ -39,10 +39,9 @@ from harness.userli import Userli
 from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "dovecot", "tcp", "policy", "sasl", "url", "static",
-                                                     "memory",
-                                                     "redis", "chain", "lua", "dns-mx", "userli", "keys", "guard",
-                                                     "cache", "reliability", "http", "dovecot-auth", "ratelimit", "migrate"))]
+PAGES = ["README.md", *(f"docs/{name}.md" for name in (
+    "socketmap", "dict", "dovecot", "tcp", "policy", "sasl", "url", "static", "memory", "redis", "chain", "lua", "dns-mx",
+    "userli", "keys", "guard", "cache", "reliability", "http", "dovecot-auth", "ratelimit", "migrate"))]
 OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/usr/share/mapmux", "/srv/mapmux", "/srv/vmail",
           "/var/spool/postfix/mapmux", "/tmp/podop.socket")
