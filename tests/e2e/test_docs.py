@@ -2,15 +2,17 @@
 
 A page is worked through from top to bottom. The language of a code block says what it is:
 
-yaml         a complete configuration: checked, and served when a later block asks it
+yaml         a complete configuration: checked, and served when a later block asks it; one that is indented is
+             more tables for the one before
 console      `$ command` lines and their output, stderr included; `$ cat FILE` makes the file beforehand;
              `...` in output is anything
 http         requests and what the service at port 8080 answers: METHOD TARGET, headers, body, STATUS body
 dns          records that the DNS server at port 53 knows, their names written out
 nginx        a server for nginx
 main.cf      settings of a private Postfix; a page's lines add up until the next yaml
-dovecot      files of a private Dovecot, named by their first line; a dovecot.conf begins a new one
-smtp, imap, socketmap, dict, tcp, policy, sasl
+dovecot      files of a private Dovecot, named by their first line; a dovecot.conf begins a new one, another file
+             is added to it or takes the place of its former content
+smtp, lmtp, imap, socketmap, dict, tcp, policy, sasl
              lines of the client (C:) and of the server (S:, `...` is anything), spoken for real
 dovecot-2.4  not run; the page must say so
 """
@@ -21,6 +23,7 @@ import re
 import shlex
 import shutil
 import signal
+import smtplib
 import subprocess
 import unittest
 
@@ -36,9 +39,9 @@ from harness.userli import Userli
 from harness.wire import Closed, Stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("socketmap", "dict", "tcp", "policy", "sasl", "url", "static", "memory",
-                                                     "redis", "chain", "lua", "dns-mx", "userli", "keys", "guard",
-                                                     "cache", "reliability", "http", "dovecot-auth", "ratelimit", "migrate"))]
+PAGES = ["README.md", *(f"docs/{name}.md" for name in (
+    "socketmap", "dict", "dovecot", "tcp", "policy", "sasl", "url", "static", "memory", "redis", "chain", "lua", "dns-mx",
+    "userli", "keys", "guard", "cache", "reliability", "http", "dovecot-auth", "ratelimit", "migrate"))]
 OF_EVERY_TABLE = ("keys", "guard", "cache")      # pages of settings that are not repeated for each type
 PLACES = ("/run/mapmux", "/run/redis", "/etc/mapmux", "/etc/dovecot", "/usr/share/mapmux", "/srv/mapmux", "/srv/vmail",
           "/var/spool/postfix/mapmux", "/tmp/podop.socket")
@@ -269,7 +272,8 @@ class Page:
 
     def run_yaml(self, text):
         self.stop_mapmux()
-        self.config, self.main_cf, self.postfix = self.real(text), {}, None
+        before = self.config if text.startswith(" ") else ""
+        self.config, self.main_cf, self.postfix = before + self.real(text), {}, None
         path = self.write("check.yaml", self.config)
         done = mapmux("check", "-c", path, env=dict(os.environ, **ENVIRONMENT))
         assert done.returncode == 0, done.stderr.decode()
@@ -296,6 +300,8 @@ class Page:
 
     def run_dovecot(self, text):
         name, body = re.fullmatch(r"# (/etc/dovecot/\S+)\n(.*)", text, re.S).groups()
+        if self.dovecot:
+            self.dovecot.stop()
         self.dovecot, self.served = None, False
         if name.endswith("/dovecot.conf"):
             self.dovecot_conf, self.files = self.real(body), {}
@@ -314,6 +320,22 @@ class Page:
     def smtp_line(session, line):
         code, answer = session.docmd(line)
         return [f"{code} {part}" for part in answer.decode().split("\n")]
+
+    def run_lmtp(self, text):
+        self.served = True
+        with smtplib.LMTP(os.path.join(self.start_dovecot().dir, "run/lmtp")) as session:
+            session.docmd("LHLO", "localhost")
+            in_letter = False
+
+            def say(line):
+                nonlocal in_letter
+                session.putcmd(line)
+                if in_letter and line != ".":
+                    return []
+                code, answer = session.getreply()
+                in_letter = code == 354
+                return [f"{code} {part}" for part in answer.decode().split("\n")]
+            self.dialogue(text, say, end=None)
 
     def run_imap(self, text):
         self.served = True
@@ -373,7 +395,7 @@ class Page:
             except Closed:
                 got = ["(closed)"]
             if not shown:
-                assert end and end in line, f"{line}: shown without an answer; got {got}"
+                assert not got or end and end in line, f"{line}: shown without an answer; got {got}"
                 continue
             assert all(answer.startswith("S: ") for answer in shown), turn
             wanted = "\n".join(answer[3:] for answer in shown)
@@ -421,6 +443,9 @@ class Pages(Case):
 
     def test_dict(self):
         self.page("docs/dict.md")
+
+    def test_dovecot(self):
+        self.page("docs/dovecot.md")
 
     def test_tcp(self):
         self.page("docs/tcp.md")

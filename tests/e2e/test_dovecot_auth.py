@@ -41,6 +41,23 @@ userdb_fields {{
 }}
 """
 
+SINGLE_VALUES = """
+uri = proxy:{socket}:auth
+default_pass_scheme = CRYPT
+iterate_prefix = userdb/
+key password {{
+  key = password/%u
+}}
+key userdb {{
+  key = userdb/%u
+  format = json
+}}
+passdb_fields {{
+  password = %{{dict:password}}
+}}
+userdb_objects = userdb
+"""
+
 OLD_FORM = """
 uri = proxy:{socket}:auth
 default_pass_scheme = CRYPT
@@ -60,9 +77,11 @@ class Login:
         cls.nginx = Nginx(cls, {"/dovecot/userdb/": ["alice", "bob@example.test"]})
         for name, password in (("alice", "{PLAIN}secret"), ("bob@example.test", "{PLAIN}pass word")):
             cls.nginx.put("/dovecot/passdb/" + name, {"password": password})
+            cls.nginx.put("/dovecot/password/" + name, password)
             cls.nginx.put("/dovecot/userdb/" + name,
                           {**Dovecot.user_fields(), "home": "/nonexistent/" + name})
         cls.nginx.put("/dovecot/passdb/nohome", {"password": "{PLAIN}secret"})
+        cls.nginx.put("/dovecot/password/nohome", "{PLAIN}secret")
         cls.nginx.put("/dovecot/quota/bob@example.test", "5M")
         cls.mux = serve(cls, [{"name": "auth", "type": "url", "param": cls.nginx.url + "/dovecot/{}"}],
                         ("dict",))
@@ -155,6 +174,11 @@ class NewForm(Login, Case):
         for user, quota in (("alice", "100M"), ("bob@example.test", "5M")):
             done = self.dovecot.doveadm("user", "-f", "quota_rule", user)
             self.assertEqual(done.stdout.decode().strip(), f"*:storage={quota}", done.stderr)
+
+
+class SingleValues(Login, Case):
+    """The password alone is a value, and a field of its own."""
+    FORM = SINGLE_VALUES
 
 
 class OldForm(Login, Case):

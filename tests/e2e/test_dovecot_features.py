@@ -102,8 +102,10 @@ local function fresh(at)
 end
 
 local function check()
-	if mapmux.lookup("down", "down") then
-		error(mapmux.temp("the store is down"))
+	for _, what in ipairs {"all", mapmux.table} do
+		if mapmux.lookup("down", what, {scope = "shared"}) then
+			error(mapmux.temp("the store is down"))
+		end
 	end
 end
 
@@ -221,6 +223,11 @@ class Features:
             client.mail("a@example.org")
             client.rcpt(user)
             return client.data(MAIL.format(subject))[0]
+
+    def letters(self, user):
+        """How many there are in all mailboxes of the user."""
+        return sum(len(names) for path, _, names in os.walk(os.path.join(self.dovecot.dir, "mail", user))
+                   if os.path.basename(path) in ("new", "cur"))
 
     def doveadm(self, operation, *args):
         *options, key = args
@@ -351,7 +358,21 @@ class Features:
 
 
 class Fails(Features):
-    """A store that can be down."""
+    """A store that can be down: whole, or for one table alone."""
+
+    def test_failing_sieve_alone(self):
+        """Users are found and the script is not: the letter is deferred, nowhere filed, and delivered later."""
+        letters = self.letters("alice")
+        self.assertEqual(self.deliver("alice", "one"), 250, self.dovecot.log()[-3000:])
+        self.assertEqual(self.letters("alice"), letters + 1)
+        self.down(True, "sieve")
+        try:
+            self.assertEqual(self.deliver("alice", "two") // 100, 4, self.dovecot.log()[-3000:])
+        finally:
+            self.down(False, "sieve")
+        self.assertEqual(self.letters("alice"), letters + 1)
+        self.assertEqual(self.deliver("alice", "two"), 250, self.dovecot.log()[-3000:])
+        self.assertEqual(self.letters("alice"), letters + 2)
 
     def test_failing_store(self):
         """Nobody is told that a password is wrong or a script absent: what fails is tried again."""
@@ -387,8 +408,11 @@ class InRedis(Fails, Case):
         return [{"name": name, "type": "redis", "timeout": "3s", "password": PASSWORD,
                  "param": f"redis+unix:{cls.redis.path}?prefix={name}/{{scope}}/{{user}}/"} for name in DICTS]
 
-    def down(self, yes):
-        if yes:
+    def down(self, yes, table=None):
+        if table:
+            allowed = [f"~{name}/*" for name in DICTS if name != table] if yes else ["allkeys"]
+            self.redis.do("ACL", "SETUSER", "default", "resetkeys", *allowed)
+        elif yes:
             self.redis.stop()
         else:
             self.redis.start()
@@ -400,12 +424,13 @@ class Http(Fails, Case):
 
     @classmethod
     def tables(cls):
-        cls.failing, store = False, Deep()
-        backend = Backend(cls, lambda request: Reply(status=503) if cls.failing else store(request))
+        cls.failing, store = (), Deep()
+        backend = Backend(cls, lambda request: Reply(status=503) if request.target.startswith(cls.failing)
+                          else store(request))
         return [url(name, f"{backend.url}/{name}/{{scope}}/{{}}?{{user}}", priv_suffix="", timeout="5s") for name in DICTS]
 
-    def down(self, yes):
-        type(self).failing = yes
+    def down(self, yes, table=""):
+        type(self).failing = (f"/{table}",) if yes else ()
 
 
 class Script(Fails, Case):
@@ -420,9 +445,9 @@ class Script(Fails, Case):
         return [{"name": "down", "type": "memory", "param": ""},
                 *({"name": name, "type": "lua", "param": path, "uses": ["down"]} for name in DICTS)]
 
-    def down(self, yes):
+    def down(self, yes, table="all"):
         with self.mux.dict("down") as client:
-            client.change(1, ("set", "shared/down", "1") if yes else ("unset", "shared/down"))
+            client.change(1, ("set", f"shared/{table}", "1") if yes else ("unset", f"shared/{table}"))
 
 
 if __name__ == "__main__":
