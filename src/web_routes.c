@@ -448,6 +448,7 @@ static bool read_login(struct web_request *request)
 static void post_auth(struct web_request *request)
 {
 	request->ask = (struct question){.op = OP_AUTH, .form = FORM_JSON};
+	request->mem.wipe = true;
 	struct table *table = read_table(request, AUTH);
 	if (table && read_login(request))
 		ask(request, table);
