@@ -19,22 +19,28 @@ static uint64_t fixed_clock(void)
 }
 
 /* A worker without tables, and a socketmap listener's group in it. */
+/* All of socketmap's settings. */
+struct limits {
+	int64_t max_request;
+	bool any_name;
+};
+
 struct stand {
 	struct worker *worker;
 	struct conn_group group;
 	struct listen_conf conf;
-	int64_t max_request; /* all of socketmap's settings */
+	struct limits limits;
 };
 
 static void stand_open(struct stand *stand, int64_t idle_timeout)
 {
 	static const struct config config = {.threads = 1};
 	struct error error;
-	*stand = (struct stand){.max_request = 100000};
+	*stand = (struct stand){.limits.max_request = 100000};
 	stand->conf = (struct listen_conf){
 		.codec = codec_find(STR("socketmap")),
 		.options = {.idle_timeout = idle_timeout},
-		.conf = &stand->max_request,
+		.conf = &stand->limits,
 	};
 	stand->worker = worker_new(&config, &error);
 	assert_non_null(stand->worker);
@@ -195,9 +201,9 @@ static void test_a_smaller_limit(void **state)
 	char reply[64];
 	(void)state;
 	stand_open(&stand, 0);
-	int64_t max_request = 100;
+	struct limits limits = {.max_request = 100};
 	struct listen_conf small = stand.conf;
-	small.conf = &max_request;
+	small.conf = &limits;
 	int client = stand_connect(&stand), other = stand_connect(&stand);
 	assert_int_equal(write(client, "200:t k", 7), 7);
 	assert_int_equal(write(other, "3:t", 3), 3);
