@@ -81,6 +81,7 @@ struct args {
 	const char *socket, *mode;
 	int argc, at;
 	char **argv;
+	bool podop; /* no other options than podop's */
 	struct error *error;
 };
 
@@ -340,12 +341,23 @@ static bool read_global(struct args *args, const char *key, const char *name, st
 	return draft_set(args->draft, args->globals, str_of(key), value, place, args->error);
 }
 
+static bool is_podops(const struct arg_option *option)
+{
+	return option->action == ARG_SOCKET || option->action == ARG_MODE ||
+	       option->action == ARG_PART || option->action == ARG_VERBOSE;
+}
+
 static bool read_option(struct args *args)
 {
 	struct str value = {0};
 	const struct arg_option *option = next_option(args, &value);
 	if (!option)
 		return false;
+	if (args->podop && !is_podops(option))
+		return error_set(args->error,
+			PLACE ": %s: is no option of podop's; allowed: --socket, --mode, --name, "
+			      "--type, --param, -v",
+			option->name);
 	switch (option->action) {
 	case ARG_GLOBAL:
 		return read_global(args, option->key, option->name, value);
@@ -370,16 +382,27 @@ static bool read_option(struct args *args)
 	return false;
 }
 
-bool config_read_args(struct draft *draft, int argc, char **argv, struct error *error)
+static bool read_args(struct args args)
 {
-	struct args args = {.draft = draft, .argc = argc, .argv = argv, .error = error};
+	struct draft *draft = args.draft;
 	struct section_list own = STAILQ_HEAD_INITIALIZER(own);
 	args.globals = draft_section(draft, &own, PLACE, "");
 	args.globals->last_wins = true;
-	while (args.at < argc)
+	while (args.at < args.argc)
 		if (!read_option(&args))
 			return false;
 	/* The command line goes before files, wherever --config stands. */
 	STAILQ_CONCAT(&draft->globals, &own);
 	return finish_socket(&args);
+}
+
+bool config_read_args(struct draft *draft, int argc, char **argv, struct error *error)
+{
+	return read_args((struct args){.draft = draft, .argc = argc, .argv = argv, .error = error});
+}
+
+bool config_read_podop(struct draft *draft, int argc, char **argv, struct error *error)
+{
+	return read_args((struct args){
+		.draft = draft, .argc = argc, .argv = argv, .podop = true, .error = error});
 }

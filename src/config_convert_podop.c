@@ -49,7 +49,7 @@ bool convert_podop(int argc, char **argv, FILE *out, struct error *error)
 	struct draft draft;
 	struct section *section;
 	draft_init(&draft);
-	bool good = config_read_args(&draft, argc, argv, error) && check_types(&draft, error);
+	bool good = config_read_podop(&draft, argc, argv, error) && check_types(&draft, error);
 	if (good && STAILQ_EMPTY(&draft.listeners))
 		good = error_set(error, "command line: --socket: is missing, and --mode");
 	if (good) {

@@ -64,14 +64,9 @@ static void write_metrics(FILE *out, const char *fallback)
 	arena_clear(&mem);
 }
 
-static bool has_policy(bool old)
-{
-	return !old && backend_find(STR("ratelimit"));
-}
-
 static bool has_sasl(bool old)
 {
-	return !old && *env("SASL_LISTEN_ADDR", "") && codec_find(STR("sasl"));
+	return !old && *env("SASL_LISTEN_ADDR", "");
 }
 
 static void write_listeners(FILE *out, bool old)
@@ -81,15 +76,15 @@ static void write_listeners(FILE *out, bool old)
 		write_listener(out, "tcp", env(maps[i].variable, maps[i].fallback));
 		fprintf(out, "    table: %s\n", maps[i].table);
 	}
-	if (!old)
+	if (!old) {
 		write_listener(out, "socketmap", env("SOCKETMAP_LISTEN_ADDR", ":10001"));
-	if (has_policy(old)) {
 		write_listener(out, "policy", env("POLICY_LISTEN_ADDR", ":10003"));
 		fputs("    table: ratelimit\n    fail_action: DUNNO\n", out);
 	}
 	if (has_sasl(old)) {
 		write_listener(out, "sasl", env("SASL_LISTEN_ADDR", ""));
-		fputs("    table: auth\n", out);
+		/* An outage closes: the adapter's FAIL made clients ask for another password. */
+		fputs("    table: auth\n    on_outage: close\n", out);
 	}
 	write_metrics(out, old ? ":10005" : ":10002");
 }
@@ -172,7 +167,7 @@ bool convert_userli(FILE *out, struct error *error)
 	fputs("tables:\n", out);
 	for (int i = 0; i < MAPS; i++)
 		write_table(out, maps[i].table, ttl);
-	if (has_policy(old))
+	if (!old)
 		write_ratelimit(out);
 	if (has_sasl(old))
 		write_table(out, "auth", 0);

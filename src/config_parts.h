@@ -105,6 +105,8 @@ bool config_read_yaml(struct draft *draft, const char *path, struct error *error
 /* The same with text that we have; `name` stands for the file in messages. */
 bool config_read_text(struct draft *draft, const char *name, struct str text, struct error *error);
 bool config_read_args(struct draft *draft, int argc, char **argv, struct error *error);
+/* The same, and an option that podop did not have is an error. */
+bool config_read_podop(struct draft *draft, int argc, char **argv, struct error *error);
 
 /* A command-line option; NULL name ends the list. */
 struct arg_option {

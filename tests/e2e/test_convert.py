@@ -8,7 +8,7 @@ from harness import Backend, Case, Mapmux, Reply, free_port, tempdir
 from harness.base import answers
 from harness.mapmux import mapmux
 from harness.userli import Userli
-from harness.wire import Policy, Socketmap, Tcp
+from harness.wire import Closed, Policy, Sasl, Socketmap, Tcp
 
 PLAIN = {name: value for name, value in os.environ.items()
          if not name.endswith("_LISTEN_ADDR") and name not in ("USERLI_TOKEN", "REDIS_URL", "LOG_LEVEL")}
@@ -42,6 +42,9 @@ class Converts(Case):
         self.refuses("LOOKUP_CACHE_TTL", "userli", USERLI_TOKEN="t", LOOKUP_CACHE_TTL="soon")
         self.refuses("write mapmux convert", "postsrsd")
         self.refuses("is missing", "podop", "--socket", "/x", "--mode", "postfix", "--name", "a", "--type", "url")
+        for option in (["--threads", "2"], ["--log-level", "warn"], ["--listen", "tcp::1"], ["-c", "/nowhere"],
+                       ["--option", "token=hidden"], ["--as", "userli"]):
+            self.refuses("is no option of podop's", "podop", "--socket", "/x", "--mode", "postfix", *option)
         self.refuses("cannot read", "rest-connector", "/nowhere")
         for said, text in ((":2: is not JSON", "{\n]"), ("unknown key name2", '{"endpoints": [{"name2": 1}]}'),
                            ("endpoints[0]: name: is missing", '{"endpoints": [{}]}'),
@@ -99,6 +102,18 @@ class Adapter(Case):
             asked = len(self.double.asked())
             self.assertEqual(client.ask("domain", "example.org"), ("OK", "1"))  # kept
             self.assertEqual(len(self.double.asked()), asked)
+
+    def test_sasl(self):
+        path = os.path.join(tempdir(self), "auth.sock")
+        self.serve({"SASL_LISTEN_ADDR": path}, POSTFIX_RECIPIENT_DELIMITER="+",
+                   SOCKETMAP_LISTEN_ADDR=f":{free_port()}", POLICY_LISTEN_ADDR=f":{free_port()}")
+        with Sasl(path) as client:
+            self.assertEqual(client.plain("alice@example.org", "secret")[0], "OK")
+            self.assertEqual(client.plain("alice@example.org", "wrong")[0], "FAIL")
+            self.assertEqual(client.plain("alice+tag@example.org", "secret")[0], "OK")  # as the adapter asked
+            self.double.fault = lambda request: Reply("", 500)
+            with self.assertRaises(Closed):     # 454, where the adapter's FAIL became 535
+                client.plain("alice@example.org", "secret")
 
     def test_the_ports_of_1_x(self):
         ports = {f"{name}_LISTEN_ADDR": f":{free_port()}" for name in ("ALIAS", "DOMAIN", "MAILBOX", "SENDERS")}
