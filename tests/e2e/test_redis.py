@@ -420,11 +420,11 @@ class Failures(Case):
                             ("huge", b"$99999999999999999999\r\n"), ("cut", b"$100\r\nabc"), ("map", b"%1\r\n+a\r\n+b\r\n"),
                             ("list", b"*2\r\n*-1\r\n*1\r\n:1\r\n"), ("number", b":5\r\n")):
             with self.subTest(name + " later"):
-                mux = self.served(f"redis://127.0.0.1:{Script(self, pong, reply).port}", timeout="1s")
+                mux = self.served(f"redis://127.0.0.1:{Script(self, pong, reply).port}", timeout="3s")
                 if name == "too many":
                     mux.ask("kv", "k")      # the first is its answer
                 else:
-                    self.temp(mux, "127.0.0.1|no answer within 1000 ms")
+                    self.temp(mux, "127.0.0.1|no answer within 3000 ms")
                 # What is no answer of Redis does not tell what has happened.
                 self.assertEqual(self.commit(mux, ("set", "shared/a", "1"), ("set", "shared/b", "1")).letter,
                                  "W", name)
