@@ -2,22 +2,15 @@
 #include "cache_common.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 
 #include "arena.h"
 
 struct cache_common *cache_common_new(void)
 {
 	struct cache_common *common = memory_new(sizeof(*common));
-	uint64_t keys[2] = {(uintptr_t)common, (uintptr_t)&keys};
-	if (getrandom(keys, sizeof(keys), GRND_NONBLOCK) < 0) {
-		/* Early at boot: addresses have to do. */
-	}
 	common->refs = 1;
 	pthread_mutex_init(&common->lock, NULL);
-
-	common->hash_a = keys[0];
-	common->hash_b = keys[1];
+	common->key = siphash_key_new();
 	return common;
 }
 

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
-#include "str.h"
+#include "siphash.h"
 
 /* Keys fall into so many slots; a further one is for all iterations. A change of one key makes the cache
  * forget all keys of its slot. */
@@ -27,8 +27,8 @@ LIST_HEAD(meet_chain, meet);
 struct cache_common {
 	_Atomic unsigned refs, nstores;
 
-	uint64_t hash_a, hash_b; /* keys of the hash: clients choose texts */
-	_Atomic uint64_t all;    /* the stamp of the table: moved by cache_common_forget_all() */
+	struct siphash_key key; /* of the hashes of names */
+	_Atomic uint64_t all;   /* the stamp of the table: moved by cache_common_forget_all() */
 	_Atomic uint64_t stamps[CACHE_SLOTS + 1];
 	/* ms: until then another process may know of a slot what was before a change (cache_level.c) */
 	_Atomic uint64_t distrusted[CACHE_SLOTS + 1];

@@ -95,10 +95,10 @@ struct level *level_new(struct table *table, const struct level_options *options
 static struct str hashed(
 	const struct level *level, const char *kind, struct str text, struct arena *mem)
 {
-	static const struct pack_key one = {0x6d61706d75780001u, 0x63616368650001u};
-	static const struct pack_key two = {0x6d61706d75780002u, 0x63616368650002u};
+	static const struct siphash_key one = {0x6d61706d75780001u, 0x63616368650001u};
+	static const struct siphash_key two = {0x6d61706d75780002u, 0x63616368650002u};
 	return arena_printf(mem, "%s%s%016" PRIx64 "%016" PRIx64, level->options->prefix, kind,
-		pack_hash(&one, text), pack_hash(&two, text));
+		siphash(&one, text), siphash(&two, text));
 }
 
 static struct str name_of_mark(const struct level *level, struct str key, struct arena *mem)

@@ -25,11 +25,4 @@ void answer_pack(const struct answer *answer, char *to);
 /* False when the bytes, which may come from outside, are no packed answer. A copy, into `mem`. */
 bool answer_unpack(struct str from, struct answer *answer, struct arena *mem);
 
-/* Keyed: who does not know the keys cannot choose texts that collide (SipHash-1-3). */
-struct pack_key {
-	uint64_t a, b;
-};
-
-uint64_t pack_hash(const struct pack_key *key, struct str text);
-
 #endif

@@ -24,7 +24,7 @@ struct cache_store *cache_store_new(struct cache_common *common, const struct ca
 	store->refs = 1;
 	store->common = cache_common_keep(common);
 	store->limits = *limits;
-	store->key = (struct pack_key){common->hash_a, common->hash_b};
+	store->key = common->key;
 	store->mask = BUCKETS_FIRST - 1;
 	store->buckets = memory_new(BUCKETS_FIRST * sizeof(struct cache_entry *));
 	TAILQ_INIT(&store->ages);

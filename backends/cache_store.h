@@ -29,8 +29,8 @@ struct cache_store {
 	unsigned refs;
 	struct cache_common *common;
 	struct cache_limits limits;
-	struct pack_key key; /* of the hashes of names */
-	size_t n, bytes;     /* entries, and their memory */
+	struct siphash_key key; /* of the hashes of names */
+	size_t n, bytes;        /* entries, and their memory */
 	uint64_t evicted, forgotten;
 	/* The most recently used first, nearly: an entry that is in the first eighth of the line for sure
 	 * stays where it is, so that what is asked for often does not touch its neighbours each time. */
@@ -48,7 +48,7 @@ void cache_store_release(struct cache_store *store);
 
 static inline uint64_t cache_store_hash(const struct cache_store *store, struct str name)
 {
-	return pack_hash(&store->key, name);
+	return siphash(&store->key, name);
 }
 
 /* What is kept under that name, be it fresh or stale; NULL: nothing that still counts. Makes it the most

@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 #include <sys/queue.h>
-#include <sys/random.h>
 
 #include "arena.h"
+#include "siphash.h"
 
 enum { MAX_DOMAIN = 253, BUCKETS_MAX = 1 << 20 };
 
@@ -23,7 +23,7 @@ SLIST_HEAD(bucket, entry);
 
 struct mx_cache {
 	size_t n, max, mask;
-	uint32_t seed; /* clients choose the domains: they shall not choose the buckets */
+	struct siphash_key key;
 	struct bucket *buckets;
 	TAILQ_HEAD(ages, entry) ages; /* the one asked for last comes first */
 };
@@ -38,19 +38,13 @@ struct mx_cache *mx_cache_new(size_t max)
 	cache->mask = nbuckets - 1;
 	cache->buckets = memory_new(nbuckets * sizeof(*cache->buckets));
 	TAILQ_INIT(&cache->ages);
-	if (getrandom(&cache->seed, sizeof(cache->seed), GRND_NONBLOCK) < 0)
-		cache->seed = (uint32_t)(uintptr_t)cache;
+	cache->key = siphash_key_new();
 	return cache;
 }
 
 static uint32_t hash_of(const struct mx_cache *cache, struct str domain)
 {
-	uint32_t h = 2166136261u ^ cache->seed;
-	for (size_t i = 0; i < domain.len; i++) {
-		h = (h ^ (unsigned char)domain.ptr[i]) * 16777619u;
-		h ^= h >> 15;
-	}
-	return h;
+	return (uint32_t)siphash(&cache->key, domain);
 }
 
 static void remove_entry(struct mx_cache *cache, struct entry *entry)

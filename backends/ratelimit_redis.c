@@ -161,11 +161,7 @@ static void on_counted(struct redis_ask *ask)
 /* Longer than the longest window, for those that look at a counter; the same as the adapter's for a day. */
 static uint64_t lifetime(const struct window_rules *rules)
 {
-	uint64_t longest = 0;
-	for (size_t i = 0; i < rules->n; i++)
-		if (rules->limits[i].ms > longest)
-			longest = rules->limits[i].ms;
-	return longest / 1000 + 3600;
+	return window_rules_span(rules).longest_ms / 1000 + 3600;
 }
 
 /* Two hosts may count in the same nanosecond. */

@@ -8,6 +8,7 @@
 #include <sys/queue.h>
 
 #include "arena.h"
+#include "siphash.h"
 
 enum {
 	FINE = 100,       /* parts of the shortest window that are told apart */
@@ -39,7 +40,8 @@ struct windows {
 	pthread_mutex_t lock;
 	unsigned holders;
 	size_t max;
-	_Atomic size_t n; /* written under the lock */
+	_Atomic size_t n;       /* written under the lock */
+	struct siphash_key key; /* clients choose the names */
 	struct record_chain *buckets;
 	size_t nbuckets;
 	TAILQ_HEAD(record_ages, record) ages; /* the one that was counted last is the last */
@@ -53,6 +55,7 @@ struct windows *windows_new(size_t max)
 	windows->max = max;
 	windows->nbuckets = MIN_BUCKETS;
 	windows->buckets = memory_new(windows->nbuckets * sizeof(*windows->buckets));
+	windows->key = siphash_key_new();
 	TAILQ_INIT(&windows->ages);
 	return windows;
 }
@@ -93,16 +96,6 @@ void windows_release(struct windows *windows)
 
 /* ---- names ---- */
 
-/* FNV-1a. Clients may choose names that meet: a chain is walked by comparing hashes, and there are no more
- * names than `max`. */
-static uint64_t hash_of(struct str name)
-{
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-	for (size_t i = 0; i < name.len; i++)
-		hash = (hash ^ (unsigned char)name.ptr[i]) * UINT64_C(0x100000001b3);
-	return hash;
-}
-
 static struct record *find(struct windows *windows, struct str name, uint64_t hash)
 {
 	struct record *record;
@@ -127,6 +120,7 @@ static void grow(struct windows *windows)
 			&windows->buckets[record->hash % windows->nbuckets], record, chain);
 }
 
+/* Its caller gives it its age. */
 static struct record *record_new(struct windows *windows, struct str name, uint64_t hash)
 {
 	if (windows->n >= windows->max)
@@ -138,7 +132,6 @@ static struct record *record_new(struct windows *windows, struct str name, uint6
 	record->len = name.len;
 	memcpy(record->name, name.ptr, name.len);
 	LIST_INSERT_HEAD(&windows->buckets[hash % windows->nbuckets], record, chain);
-	TAILQ_INSERT_TAIL(&windows->ages, record, age);
 	windows->n++;
 	return record;
 }
@@ -154,31 +147,16 @@ static void do_chores(struct windows *windows, uint64_t now_ms)
 
 /* ---- what happened ---- */
 
-static uint64_t longest(const struct window_rules *rules)
+struct window_span window_rules_span(const struct window_rules *rules)
 {
-	uint64_t ms = 0;
-	for (size_t i = 0; i < rules->n; i++)
-		if (rules->limits[i].ms > ms)
-			ms = rules->limits[i].ms;
-	return ms;
-}
-
-static uint64_t shortest(const struct window_rules *rules)
-{
-	uint64_t ms = rules->limits[0].ms;
-	for (size_t i = 1; i < rules->n; i++)
-		if (rules->limits[i].ms < ms)
-			ms = rules->limits[i].ms;
-	return ms;
-}
-
-static uint64_t highest(const struct window_rules *rules)
-{
-	uint64_t most = 0;
-	for (size_t i = 0; i < rules->n; i++)
-		if (rules->limits[i].most > most)
-			most = rules->limits[i].most;
-	return most;
+	struct window_span span = {.shortest_ms = UINT64_MAX};
+	for (size_t i = 0; i < rules->n; i++) {
+		const struct window_limit *limit = &rules->limits[i];
+		span.shortest_ms = limit->ms < span.shortest_ms ? limit->ms : span.shortest_ms;
+		span.longest_ms = limit->ms > span.longest_ms ? limit->ms : span.longest_ms;
+		span.most = limit->most > span.most ? limit->most : span.most;
+	}
+	return span;
 }
 
 static struct window_use use_of(
@@ -199,11 +177,11 @@ static void drop_oldest(struct record *record, size_t n)
 }
 
 /* What is too old for each window, or more than any of them needs to know to say no. */
-static void forget_old(struct record *record, const struct window_rules *rules, uint64_t now_ms)
+static void forget_old(struct record *record, const struct window_span *span, uint64_t now_ms)
 {
-	uint64_t ms = longest(rules), most = highest(rules), sum = 0;
+	uint64_t sum = 0;
 	size_t i = record->n;
-	while (i > 0 && record->marks[i - 1].ms + ms > now_ms && sum <= most)
+	while (i > 0 && record->marks[i - 1].ms + span->longest_ms > now_ms && sum <= span->most)
 		sum += record->marks[--i].n;
 	if (i > 0)
 		drop_oldest(record, i);
@@ -234,12 +212,11 @@ static void make_room(struct record *record)
 }
 
 /* Times are rounded up to parts of the shortest window; what falls together is one mark. */
-static void add(
-	struct record *record, const struct window_rules *rules, uint64_t n, uint64_t now_ms)
+static void add(struct record *record, const struct window_span *span, uint64_t n, uint64_t now_ms)
 {
-	uint64_t part = shortest(rules) / FINE + 1;
+	uint64_t part = span->shortest_ms / FINE + 1;
 	uint64_t ms = (now_ms + part - 1) / part * part;
-	record->until_ms = ms + longest(rules);
+	record->until_ms = ms + span->longest_ms;
 	if (record->n > 0 && record->marks[record->n - 1].ms >= ms) {
 		record->marks[record->n - 1].n += n;
 		return;
@@ -264,17 +241,19 @@ static int first_passed(
 int windows_count(struct windows *windows, struct str name, const struct window_rules *rules,
 	uint64_t n, bool always, uint64_t now_ms)
 {
-	uint64_t hash = hash_of(name);
+	struct window_span span = window_rules_span(rules);
+	uint64_t hash = siphash(&windows->key, name);
 	pthread_mutex_lock(&windows->lock);
 	struct record *record = find(windows, name, hash);
 	int passed = first_passed(record, rules, n, now_ms);
 	if (n > 0 && rules->n > 0 && (passed < 0 || always)) {
-		if (!record)
+		if (record)
+			TAILQ_REMOVE(&windows->ages, record, age);
+		else
 			record = record_new(windows, name, hash);
-		TAILQ_REMOVE(&windows->ages, record, age);
 		TAILQ_INSERT_TAIL(&windows->ages, record, age);
-		forget_old(record, rules, now_ms);
-		add(record, rules, n, now_ms);
+		forget_old(record, &span, now_ms);
+		add(record, &span, n, now_ms);
 	}
 	do_chores(windows, now_ms);
 	pthread_mutex_unlock(&windows->lock);
@@ -285,7 +264,7 @@ void windows_look(struct windows *windows, struct str name, const struct window_
 	uint64_t now_ms, struct window_use *uses)
 {
 	pthread_mutex_lock(&windows->lock);
-	const struct record *record = find(windows, name, hash_of(name));
+	const struct record *record = find(windows, name, siphash(&windows->key, name));
 	for (size_t i = 0; i < rules->n; i++)
 		uses[i] =
 			record ? use_of(record, &rules->limits[i], now_ms) : (struct window_use){0};
@@ -295,7 +274,7 @@ void windows_look(struct windows *windows, struct str name, const struct window_
 bool windows_forget(struct windows *windows, struct str name)
 {
 	pthread_mutex_lock(&windows->lock);
-	struct record *record = find(windows, name, hash_of(name));
+	struct record *record = find(windows, name, siphash(&windows->key, name));
 	if (record)
 		record_free(windows, record);
 	pthread_mutex_unlock(&windows->lock);

@@ -17,6 +17,14 @@ struct window_rules {
 	size_t n;
 };
 
+/* What all limits together reach; of no limits nothing is to be had. */
+struct window_span {
+	uint64_t shortest_ms, longest_ms;
+	uint64_t most;
+};
+
+struct window_span window_rules_span(const struct window_rules *rules);
+
 /* Any thread may use it: it has a lock, held for memory accesses only. */
 struct windows;
 

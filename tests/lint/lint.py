@@ -13,8 +13,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Who may include whom: a file includes lower levels, and of its own level what stands before it.
 # docs/architecture.md draws the same picture.
 LEVELS = [
-    ["str", "arena", "buf", "base64", "log", "trim"],
-    ["setting", "turn", "timer", "breaker", "windows", "attempts", "question", "stats", "table", "digest", "query", "codec"],
+    ["str", "arena", "buf", "base64", "siphash", "log", "trim"],
+    ["setting", "turn", "timer", "breaker", "windows", "attempts", "question", "stats", "table", "digest", "query",
+     "codec"],
     ["address", "domain", "mail", "json", "template", "config_convert", "config_parts", "config"],
     ["http", "resolver", "names", "redis", "poller", "helper", "worker", "crew", "fronts"],
     ["dialog", "conn", "backends"],

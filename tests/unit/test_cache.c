@@ -852,18 +852,6 @@ static void a_million_entries(void **state)
 	cache_store_release(store);
 }
 
-/* What clients choose cannot be steered into one bucket without the key. */
-static void the_hash_is_siphash(void **state)
-{
-	static const char zeros[16];
-	const struct pack_key key = {0x0706050403020100u, 0x0f0e0d0c0b0a0908u}, other = {1, 2};
-	(void)state;
-	assert_true(
-		pack_hash(&key, (struct str){zeros, 8}) != pack_hash(&key, (struct str){zeros, 9}));
-	assert_true(pack_hash(&key, STR("abcdefgh")) != pack_hash(&other, STR("abcdefgh")));
-	assert_true(pack_hash(&key, STR("abcdefgh1")) != pack_hash(&key, STR("abcdefgh2")));
-}
-
 static void packed_answers_are_checked(void **state)
 {
 	static const struct pair rows[] = {
@@ -1095,7 +1083,6 @@ int main(void)
 		cmocka_unit_test(bytes_are_bounded),
 		cmocka_unit_test(bounds_are_those_of_all_workers),
 		cmocka_unit_test(a_million_entries),
-		cmocka_unit_test(the_hash_is_siphash),
 		cmocka_unit_test(packed_answers_are_checked),
 		cmocka_unit_test(threads_see_what_was_written),
 		cmocka_unit_test(options_that_contradict),
