@@ -5,6 +5,7 @@
 #include <math.h>
 #include <time.h>
 
+#include "base64.h"
 #include "lua_parts.h"
 #include "template.h"
 
@@ -233,69 +234,39 @@ static int api_lookup(lua_State *L)
 
 /* ---- texts ---- */
 
-static int api_urlencode(lua_State *L)
+/* The text of the first argument as `encode` writes it. */
+static int encoded(lua_State *L, void (*encode)(struct str, struct buf *))
 {
 	struct str text = check_text(L, 1);
 	struct buf *out = &vm_of(L)->scratch;
 	buf_reset(out);
-	template_encode(text, out);
+	encode(text, out);
 	if (out->overflow)
 		return luaL_error(L, "the text is too long");
 	lua_pushlstring(L, out->len > 0 ? out->ptr : "", out->len);
 	return 1;
 }
 
-static const char base64_digits[] =
-	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-static int base64_encode(lua_State *L)
+static int api_urlencode(lua_State *L)
 {
-	struct str text = check_text(L, 1);
-	const unsigned char *p = (const unsigned char *)text.ptr;
-	luaL_Buffer out;
-	luaL_buffinit(L, &out);
-	for (size_t i = 0; i < text.len; i += 3) {
-		size_t left = text.len - i;
-		unsigned long bits = (unsigned long)p[i] << 16 |
-				     (left > 1 ? (unsigned long)p[i + 1] << 8 : 0) |
-				     (left > 2 ? p[i + 2] : 0);
-		luaL_addchar(&out, base64_digits[bits >> 18]);
-		luaL_addchar(&out, base64_digits[bits >> 12 & 63]);
-		luaL_addchar(&out, left > 1 ? base64_digits[bits >> 6 & 63] : '=');
-		luaL_addchar(&out, left > 2 ? base64_digits[bits & 63] : '=');
-	}
-	luaL_pushresult(&out);
-	return 1;
+	return encoded(L, template_encode);
 }
 
-static int base64_digit(char c)
+static int api_base64_encode(lua_State *L)
 {
-	const char *at = c ? strchr(base64_digits, c) : NULL;
-	return at ? (int)(at - base64_digits) : c == '-' ? 62 : c == '_' ? 63 : -1;
+	return encoded(L, base64_encode);
 }
 
-/* Padding may be left out; both alphabets of RFC 4648 are read. */
-static int base64_decode(lua_State *L)
+/* Padding may be left out; both alphabets are read. */
+static int api_base64_decode(lua_State *L)
 {
 	struct str text = check_text(L, 1);
-	unsigned long bits = 0;
-	unsigned n = 0;
 	luaL_Buffer out;
-	while (text.len > 0 && text.len % 4 == 0 && n < 2 && text.ptr[text.len - 1 - n] == '=')
-		n++;
-	text.len -= n;
-	luaL_buffinit(L, &out);
-	for (size_t i = 0; i < text.len; i++) {
-		int digit = base64_digit(text.ptr[i]);
-		if (digit < 0)
-			return luaL_error(L, "the text is not base64");
-		bits = (bits << 6 | (unsigned)digit) & 0xffffff;
-		if (i % 4 != 0)
-			luaL_addchar(&out, (char)(bits >> (6 - i % 4 * 2) & 0xff));
-	}
-	if (text.len % 4 == 1)
+	size_t len;
+	char *to = luaL_buffinitsize(L, &out, base64_room(text.len));
+	if (!base64_decode_any(text, to, &len))
 		return luaL_error(L, "the text is not base64");
-	luaL_pushresult(&out);
+	luaL_pushresultsize(&out, len);
 	return 1;
 }
 
@@ -381,7 +352,7 @@ void api_open(struct lua_State *L, struct vm *vm)
 	static const luaL_Reg functions[] = {{"sleep", api_sleep}, {"lookup", api_lookup},
 		{"log", api_log}, {"time", api_time}, {"urlencode", api_urlencode}, {NULL, NULL}};
 	static const luaL_Reg base64[] = {
-		{"encode", base64_encode}, {"decode", base64_decode}, {NULL, NULL}};
+		{"encode", api_base64_encode}, {"decode", api_base64_decode}, {NULL, NULL}};
 	lua_register(L, "print", api_print);
 	luaL_newlib(L, functions);
 	lua_pushvalue(L, -1);

@@ -185,13 +185,11 @@ static void push_attributes(lua_State *L, const struct question *ask)
 
 static void push_password(lua_State *L, const struct question *ask)
 {
-	for (size_t i = 0; i < ask->nattrs; i++) {
-		if (str_eq(ask->attrs[i].name, STR("password"))) {
-			push_str(L, ask->attrs[i].value);
-			return;
-		}
-	}
-	lua_pushnil(L);
+	const struct pair *password = pair_find(ask->attrs, ask->nattrs, STR("password"));
+	if (password)
+		push_str(L, password->value);
+	else
+		lua_pushnil(L);
 }
 
 /* For authenticate(): the other attributes are in the request. */

@@ -51,7 +51,7 @@ static const char *fault_of_hash(struct str hash, const char *prefix)
 const char *password_read(struct str value, struct password *password)
 {
 	struct str rest = value, name;
-	const struct scheme *scheme = &schemes[2];
+	const struct scheme *scheme = scheme_of(STR("CRYPT"));
 	if (str_starts(value, STR("{")) && str_cut(&rest, '}', &name))
 		scheme = scheme_of(str_skip(name, 1));
 	else if (!str_starts(value, STR("$")))
@@ -60,24 +60,17 @@ const char *password_read(struct str value, struct password *password)
 	if (!scheme)
 		return "the password's scheme is unknown; allowed: {PLAIN}, {CRYPT}, "
 		       "{SHA512-CRYPT}, {SHA256-CRYPT}, {BLF-CRYPT}, {MD5-CRYPT}, {DES-CRYPT}";
+	if (rest.len == 0)
+		return "the password is empty";
 	*password = (struct password){scheme->plain, rest};
 	return scheme->plain ? NULL : fault_of_hash(rest, scheme->prefix);
-}
-
-bool password_is_plain(struct str stored, struct str given)
-{
-	unsigned different = stored.len != given.len;
-	for (size_t i = 0; i < given.len; i++)
-		different |= (unsigned char)given.ptr[i] ^
-			     (unsigned char)(i < stored.len ? stored.ptr[i] : given.ptr[i] + 1);
-	return different == 0;
 }
 
 bool password_is_crypt(const char *stored, const char *given)
 {
 	struct crypt_data *data = memory_new(sizeof(*data));
 	const char *hash = crypt_rn(given, stored, data, (int)sizeof(*data));
-	bool same = hash && password_is_plain(str_of(stored), str_of(hash));
+	bool same = hash && str_eq_secret(str_of(stored), str_of(hash));
 	explicit_bzero(data, sizeof(*data));
 	free(data);
 	return same;

@@ -13,10 +13,7 @@ struct password {
 /* Takes a stored value apart. NULL: done; else what is wrong with it. */
 const char *password_read(struct str value, struct password *password);
 
-/* Any thread: is it that one? In a time that depends on the given password's length alone. */
-bool password_is_plain(struct str stored, struct str given);
-
-/* Any thread, and slow: the same for a hash. Both are C strings. */
+/* Any thread, and slow: is it the password of that hash? Both are C strings. */
 bool password_is_crypt(const char *stored, const char *given);
 
 #endif

@@ -9,13 +9,14 @@
 #include "limits.h"
 #include "list.h"
 #include "mail.h"
+#include "policy_action.h"
 #include "worker.h"
 
 enum {
 	MAX_IDENTITY = 512, /* bytes; of a longer one only these count */
 	MAX_WEIGHT = 10000, /* recipients of one message */
 	COMPLAINT_MS = 1000,
-	UNTIL_ALL = 1 << 16, /* bytes of a counter as JSON */
+	MAX_COUNTER = 1 << 16, /* bytes of a counter as JSON */
 };
 
 enum { WEIGHT_MESSAGES, WEIGHT_RECIPIENTS };
@@ -36,8 +37,7 @@ static const struct setting settings[] = {
 		.names_table = names_table,
 		.tables_offset = offsetof(struct ratelimit_conf, tables),
 		.help = "limits, as in 100/h 1000/d 10/5m, or the name of a table that answers "
-			"them "
-			"for each identity"},
+			"them for each identity"},
 	{.name = "identity",
 		.kind = SET_LIST,
 		AT(identity),
@@ -60,8 +60,7 @@ static const struct setting settings[] = {
 		AT(states),
 		.fallback = "",
 		.help = "protocol states in which it counts, and in others it has no opinion; "
-			"default: "
-			"END-OF-MESSAGE"},
+			"default: END-OF-MESSAGE"},
 	{.name = "on_exceed",
 		.kind = SET_STR,
 		AT(on_exceed),
@@ -82,8 +81,7 @@ static const struct setting settings[] = {
 		AT(store),
 		.fallback = "",
 		.help = "redis://... or redis+unix:...: counters that last and are shared; "
-			"default: in "
-			"memory"},
+			"default: in memory"},
 	{.name = "password",
 		.kind = SET_SECRET,
 		AT(password),
@@ -115,14 +113,6 @@ static void drop(struct table_conf *table)
 	arena_clear(&shared->mem);
 	free(shared);
 	table->shared = NULL;
-}
-
-static bool check_action(const char *name, const char *action, struct error *error)
-{
-	if (action[0] && str_is_line(str_of(action)))
-		return true;
-	return error_set(error,
-		"%s: is empty or has a line break; allowed: an action as in access(5)", name);
 }
 
 static bool check_limits(struct table_conf *table, struct error *error)
@@ -160,8 +150,9 @@ static bool check_all(struct table_conf *table, struct error *error)
 		conf->identity = list_of(&shared->mem, "sasl_username sender");
 	if (conf->states.n == 0)
 		conf->states = list_of(&shared->mem, "END-OF-MESSAGE");
-	if (!check_action("on_exceed", conf->on_exceed, error) ||
-		!check_action("on_error", conf->on_error, error) || !check_limits(table, error))
+	if (!policy_action_check("on_exceed", conf->on_exceed, error) ||
+		!policy_action_check("on_error", conf->on_error, error) ||
+		!check_limits(table, error))
 		return false;
 	if (conf->store[0])
 		return ratelimit_redis_check(table, error);
@@ -216,12 +207,11 @@ static const struct ratelimit_shared *shared_of(const struct query *query)
 	return query->table->conf->shared;
 }
 
+/* Empty when the request has none of that name. */
 static struct str attribute(const struct question *ask, struct str name)
 {
-	for (size_t i = 0; i < ask->nattrs; i++)
-		if (str_eq(ask->attrs[i].name, name))
-			return ask->attrs[i].value;
-	return STR("");
+	const struct pair *attr = pair_find(ask->attrs, ask->nattrs, name);
+	return attr ? attr->value : STR("");
 }
 
 /* So that neither small letters nor extensions make somebody else of him. */
@@ -324,7 +314,7 @@ static void print_use(struct buf *out, const struct window_limit *limit,
 static void answer_look(struct count *count)
 {
 	struct query *query = count->parent;
-	struct buf out = {.max = UNTIL_ALL};
+	struct buf out = {.max = MAX_COUNTER};
 	if (count->failed.len > 0) {
 		query_temp(query, "%s", count->failed.ptr);
 		return;
@@ -505,7 +495,6 @@ const struct backend backend_ratelimit = {
 	.help = "policy: so many messages or recipients of an identity, and no more",
 	.ops = CAN(OP_POLICY) | CAN(OP_LOOKUP) | CAN(OP_CHANGE),
 	.has_effects = true,
-	.can_break = true,
 	.settings = settings,
 	.conf_size = sizeof(struct ratelimit_conf),
 	.check = check,

@@ -11,6 +11,7 @@
 struct check {
 	struct chore chore;
 	struct query *query; /* NULL: nobody waits */
+	struct str user;     /* in the query's memory */
 	bool known;          /* whose password it is, is the user's; else it only takes the time */
 	bool right;
 	size_t size;  /* of: */
@@ -22,10 +23,10 @@ static const char *hash_of(const struct check *check)
 	return check->given + strlen(check->given) + 1;
 }
 
-static void answer(struct query *query, bool right)
+static void answer(struct query *query, struct str user, bool right)
 {
 	if (right)
-		query_ok(query, arena_str(query->mem, query->ask->key));
+		query_ok(query, user);
 	else
 		query_notfound(query);
 }
@@ -47,7 +48,7 @@ static void done(struct chore *chore)
 {
 	struct check *check = (struct check *)(void *)chore;
 	if (check->query)
-		answer(check->query, check->right && check->known);
+		answer(check->query, check->user, check->right && check->known);
 	check_free(check);
 }
 
@@ -55,8 +56,12 @@ static void start_crypt(struct query *query, struct str hash, struct str given, 
 {
 	size_t size = given.len + 1 + hash.len + 1;
 	struct check *check = memory_new(sizeof(*check) + size);
-	*check = (struct check){
-		.chore.run = run, .chore.done = done, .query = query, .known = known, .size = size};
+	*check = (struct check){.chore.run = run,
+		.chore.done = done,
+		.query = query,
+		.user = arena_str(query->mem, query->ask->key), /* the question may go */
+		.known = known,
+		.size = size};
 	memcpy(check->given, given.ptr, given.len);
 	memcpy(check->given + given.len + 1, hash.ptr, hash.len);
 	query->work = check;
@@ -78,17 +83,10 @@ static const struct map_entry *entry_for(const struct map *map, struct str user,
 	return entry->status[FORM_TEXT] == ST_OK ? entry : NULL;
 }
 
-static const struct pair *find_password(const struct question *ask)
-{
-	for (size_t i = 0; i < ask->nattrs; i++)
-		if (str_eq(ask->attrs[i].name, STR("password")))
-			return &ask->attrs[i];
-	return NULL;
-}
-
 void static_auth_start(struct query *query, const struct map *map)
 {
-	const struct pair *given = find_password(query->ask);
+	const struct pair *given =
+		pair_find(query->ask->attrs, query->ask->nattrs, STR("password"));
 	struct password stored;
 	bool known;
 	if (!given) {
@@ -99,7 +97,8 @@ void static_auth_start(struct query *query, const struct map *map)
 	if (!entry || password_read(entry_value(entry, FORM_TEXT), &stored))
 		query_notfound(query); /* each was read when the map was */
 	else if (stored.plain)
-		answer(query, password_is_plain(stored.text, given->value) && known);
+		answer(query, arena_str(query->mem, query->ask->key),
+			str_eq_secret(stored.text, given->value) && known);
 	else
 		start_crypt(query, stored.text, given->value, known);
 }

@@ -432,18 +432,11 @@ static void start_lookup(struct query *query)
 		query_notfound(query);
 }
 
-static const struct pair *find_password(const struct question *question)
-{
-	for (size_t i = 0; i < question->nattrs; i++)
-		if (str_eq(question->attrs[i].name, STR("password")))
-			return &question->attrs[i];
-	return NULL;
-}
-
 static void start_auth(struct query *query)
 {
 	const struct userli_shared *shared = query->table->conf->shared;
-	const struct pair *password = find_password(query->ask);
+	const struct pair *password =
+		pair_find(query->ask->attrs, query->ask->nattrs, STR("password"));
 	struct ask *ask = ask_new(query, on_auth);
 	struct str quoted;
 	bool in_path = shared->endpoint->ops & CAN(OP_LOOKUP);

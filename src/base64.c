@@ -20,7 +20,7 @@ void base64_encode(struct str bytes, struct buf *out)
 }
 
 /* Its value; 64: it is no digit. */
-static unsigned digit(char c)
+static unsigned digit(char c, bool both_alphabets)
 {
 	if (c >= 'A' && c <= 'Z')
 		return (unsigned)(c - 'A');
@@ -28,36 +28,41 @@ static unsigned digit(char c)
 		return (unsigned)(c - 'a') + 26;
 	if (c >= '0' && c <= '9')
 		return (unsigned)(c - '0') + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : 64;
+	if (c == '+' || (both_alphabets && c == '-'))
+		return 62;
+	return c == '/' || (both_alphabets && c == '_') ? 63 : 64;
 }
 
-/* Four characters, of which the last `pad` are padding. */
-static bool decode_four(const char *four, size_t pad, char *to, size_t *len)
+/* Of a text of whole fours. */
+static struct str without_padding(struct str text)
+{
+	for (int i = 0; i < 2 && text.len > 0 && text.ptr[text.len - 1] == '='; i++)
+		text.len--;
+	return text;
+}
+
+static bool decode(struct str digits_only, bool both_alphabets, char *to, size_t *len)
 {
 	unsigned bits = 0;
-	for (size_t i = 0; i < 4; i++) {
-		unsigned value = i < 4 - pad ? digit(four[i]) : 0;
+	*len = 0;
+	for (size_t i = 0; i < digits_only.len; i++) {
+		unsigned value = digit(digits_only.ptr[i], both_alphabets);
 		if (value > 63)
 			return false;
-		bits = bits << 6 | value;
+		bits = (bits << 6 | value) & 0xffffff;
+		if (i % 4 != 0)
+			to[(*len)++] = (char)(bits >> (6 - i % 4 * 2) & 0xff);
 	}
-	for (size_t i = 0; i < 3 - pad; i++)
-		to[(*len)++] = (char)(bits >> (16 - 8 * i) & 0xff);
-	return true;
+	return digits_only.len % 4 != 1;
 }
 
 bool base64_decode(struct str text, char *to, size_t *len)
 {
 	*len = 0;
-	if (text.len % 4 != 0)
-		return false;
-	for (size_t i = 0; i < text.len; i += 4) {
-		const char *four = text.ptr + i;
-		size_t pad = 0;
-		while (i + 4 == text.len && pad < 2 && four[3 - pad] == '=')
-			pad++;
-		if (!decode_four(four, pad, to, len))
-			return false;
-	}
-	return true;
+	return text.len % 4 == 0 && decode(without_padding(text), false, to, len);
+}
+
+bool base64_decode_any(struct str text, char *to, size_t *len)
+{
+	return decode(text.len % 4 == 0 ? without_padding(text) : text, true, to, len);
 }

@@ -15,8 +15,8 @@ struct message {
 		ask;   /* points into the input or the session: valid until the next decode() */
 	uint64_t tag;  /* the codec's own; comes back in encode() */
 	bool in_order; /* its answer must wait for the answers before it */
-	const struct attempt
-		*attempt; /* an authentication, whose failures count; as `ask`; or NULL */
+	/* An authentication, whose failures count; lives as long as `ask`. Or NULL. */
+	const struct attempt *attempt;
 };
 
 enum decoded {

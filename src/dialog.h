@@ -19,8 +19,8 @@ struct dialog_home {
 	const char *name;            /* protocol and address, for the log */
 	unsigned protocol;           /* codec_index() */
 	struct error_counts *errors; /* the worker's; or NULL */
-	struct windows
-		*failures; /* the listener's: authentications that failed; NULL: not counted */
+	/* The listener's: authentications that failed. NULL: they are not counted. */
+	struct windows *failures;
 
 	SLIST_HEAD(, slot) spare; /* question slots to use again */
 	unsigned nspare;

@@ -163,8 +163,8 @@ static bool can_carry(const struct dict_session *session, struct str value)
 	return session->escape_cr || value.len == 0 || value.ptr[value.len - 1] != '\r';
 }
 
-/* Several of these would end a Dovecot 2.3
- * process: a found lookup of nothing, a row outside of the path that was asked for. */
+/* Several of these would end a Dovecot 2.3 process: a found lookup of nothing, a row outside of the path that
+ * was asked for. */
 const char *dict_unfit(const void *dict_session, uint64_t tag, const struct answer *answer)
 {
 	const struct dict_session *session = dict_session;

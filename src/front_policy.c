@@ -2,11 +2,11 @@
 #include <stdlib.h>
 
 #include "fronts.h"
+#include "policy_action.h"
 #include "table.h"
 
 enum {
-	MAX_ATTRS = 256,     /* of a request; Postfix sends 32 */
-	MAX_ACTION = 100000, /* bytes */
+	MAX_ATTRS = 256, /* of a request; Postfix sends 32 */
 	BUCKETS = 64,
 };
 
@@ -53,47 +53,17 @@ struct policy_session {
 
 /* ---- actions ---- */
 
-/* Postfix would take an action with blanks in front for a list of restrictions. */
-static struct str without_indent(struct str action)
-{
-	while (action.len > 0 && (action.ptr[0] == ' ' || action.ptr[0] == '\t'))
-		action = str_skip(action, 1);
-	return action;
-}
-
-/* A rejection by its number alone: digits only mean OK to Postfix. */
-static bool is_bare_code(struct str action)
-{
-	action = str_trim(action);
-	return action.len == 3 && (action.ptr[0] == '4' || action.ptr[0] == '5') &&
-	       action.ptr[1] >= '0' && action.ptr[1] <= '9' && action.ptr[2] >= '0' &&
-	       action.ptr[2] <= '9';
-}
-
-/* Why Postfix would not do what the action says; NULL: it would. */
-static const char *fault_of(struct str action)
-{
-	action = without_indent(action);
-	if (!str_is_line(action))
-		return "the action has a line break or a NUL byte";
-	if (action.len == 0)
-		return "the action is empty, which Postfix takes for OK";
-	if (is_bare_code(action))
-		return "the action is a code without a text, which Postfix takes for OK";
-	return action.len > MAX_ACTION ? "the action is too long" : NULL;
-}
-
 static const char *unfit(const void *session, uint64_t tag, const struct answer *answer)
 {
 	(void)session;
 	(void)tag;
-	return fault_of(answer->rows[0].value);
+	return policy_action_fault(answer->rows[0].value);
 }
 
 static void add_action(struct buf *out, struct str action)
 {
 	struct str name = STR("action="), end = STR("\n\n");
-	action = without_indent(action);
+	action = policy_action_trim(action);
 	char *at = buf_reserve(out, name.len + action.len + end.len);
 	if (!at)
 		return;
@@ -236,24 +206,15 @@ static size_t read_request(
 	return end;
 }
 
-/* Empty when there is none of that name. */
-static struct str value_of(const struct pair *attrs, size_t n, struct str name)
-{
-	for (size_t i = 0; i < n; i++)
-		if (str_eq(attrs[i].name, name))
-			return attrs[i].value;
-	return STR("");
-}
-
 static struct question question_of(
 	const struct policy_conf *conf, const struct pair *attrs, size_t n)
 {
-	struct question ask = {.op = OP_POLICY, .form = FORM_TEXT, .attrs = attrs, .nattrs = n};
-	if (conf->key[0])
-		ask = (struct question){.op = OP_LOOKUP,
-			.form = FORM_TEXT,
-			.key = value_of(attrs, n, str_of(conf->key))};
-	return ask;
+	if (conf->key[0] == '\0')
+		return (struct question){
+			.op = OP_POLICY, .form = FORM_TEXT, .attrs = attrs, .nattrs = n};
+	const struct pair *attr = pair_find(attrs, n, str_of(conf->key));
+	return (struct question){
+		.op = OP_LOOKUP, .form = FORM_TEXT, .key = attr ? attr->value : STR("")};
 }
 
 static enum decoded decode(void *session, const void *conf_of_listener, struct str in, size_t *used,
@@ -280,19 +241,12 @@ static enum decoded decode(void *session, const void *conf_of_listener, struct s
 
 /* ---- settings, the end ---- */
 
-static bool check_action(const char *name, const char *action, struct error *error)
-{
-	const char *fault = fault_of(str_of(action));
-	return !fault || error_set(error, "%s: %s; allowed: an action as in access(5), on one line",
-				 name, fault);
-}
-
 static bool check(const void *conf_of_listener, const struct table_conf *table, struct error *error)
 {
 	const struct policy_conf *conf = conf_of_listener;
-	if (!check_action("fail_action", conf->fail_action, error))
+	if (!policy_action_check("fail_action", conf->fail_action, error))
 		return false;
-	if (conf->perm_action[0] && !check_action("perm_action", conf->perm_action, error))
+	if (conf->perm_action[0] && !policy_action_check("perm_action", conf->perm_action, error))
 		return false;
 	if (conf->key[0])
 		return (table->ops & CAN(OP_LOOKUP)) ||

@@ -23,8 +23,7 @@ static const struct setting settings[] = {
 		.fallback = "close",
 		.choices = outage_choices,
 		.help = "when the table fails: close the connection (Postfix says 454), or FAIL "
-			"with "
-			"`temp` (Postfix says 535; Exim and others know it)"},
+			"with `temp` (Postfix says 535; Exim and others know it)"},
 	{.name = "timeout",
 		.kind = SET_MSEC,
 		AT(attempts.within),
@@ -116,14 +115,6 @@ struct auth_line {
 	size_t nattrs;
 };
 
-static bool is_printable(struct str value)
-{
-	for (size_t i = 0; i < value.len; i++)
-		if ((unsigned char)value.ptr[i] < 0x20 || value.ptr[i] == 0x7f)
-			return false;
-	return true;
-}
-
 static void add_attr(struct auth_line *auth, struct str word)
 {
 	struct str value = word, name;
@@ -134,7 +125,7 @@ static void add_attr(struct auth_line *auth, struct str word)
 		for (size_t j = 0; j < auth->nattrs; j++)
 			if (auth->attrs[j].name.ptr == attr_names[i])
 				return;
-		if (is_printable(value))
+		if (!str_has_control(value))
 			auth->attrs[auth->nattrs++] = (struct pair){
 				{attr_names[i], name.len}, has_value ? value : STR("yes")};
 	}
@@ -360,8 +351,8 @@ static bool check(const void *conf_of_listener, const struct table_conf *table, 
 	return (table->ops & CAN(OP_AUTH)) ||
 	       error_set(error,
 		       "table: \"%s\" does not authenticate; allowed: a table that does (static "
+		       "with passwords: yes, userli, url with method: POST and body: json, lua "
 		       "with "
-		       "passwords: yes, userli, url with method: POST and body: json, lua with "
 		       "authenticate())",
 		       table->name);
 }

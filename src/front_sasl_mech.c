@@ -121,17 +121,9 @@ static struct claim read_claim(const struct exchange *exchange, struct str respo
 
 /* ---- the question ---- */
 
-static bool is_name(struct str user)
-{
-	for (size_t i = 0; i < user.len; i++)
-		if ((unsigned char)user.ptr[i] < 0x20 || user.ptr[i] == 0x7f)
-			return false;
-	return user.len > 0 && user.len <= SASL_USER;
-}
-
 static bool keep_user(struct exchange *exchange, struct str user)
 {
-	if (!is_name(user))
+	if (user.len == 0 || user.len > SASL_USER || str_has_control(user))
 		return false;
 	memmove(exchange->user, user.ptr, user.len);
 	exchange->nuser = user.len;
@@ -148,10 +140,10 @@ static enum decoded ask(struct sasl_step *step, struct exchange *exchange, struc
 	attrs[0] = (struct pair){token ? STR("token") : STR("password"), secret};
 	attrs[1] = (struct pair){STR("mechanism"), str_of(names[exchange->mech])};
 	exchange->nattrs += 2;
+	const struct pair *rip = pair_find(attrs, exchange->nattrs, STR("rip"));
 	session->attempt = (struct attempt){.user = sasl_user(exchange)};
-	for (size_t i = 2; i < exchange->nattrs; i++)
-		if (str_eq(attrs[i].name, STR("rip")))
-			session->attempt.address = attrs[i].value;
+	if (rip)
+		session->attempt.address = rip->value;
 	exchange->stage = STAGE_ASKED;
 	*step->message = (struct message){
 		.ask = {.op = OP_AUTH,

@@ -70,9 +70,8 @@ const char *sasl_unfit(const void *session, uint64_t tag, const struct answer *a
 	struct str user = answer->nrows > 0 ? answer->rows[0].value : STR("");
 	(void)session;
 	(void)tag;
-	for (size_t i = 0; i < user.len; i++)
-		if ((unsigned char)user.ptr[i] < 0x20 || user.ptr[i] == 0x7f)
-			return "the user's name has a control character";
+	if (str_has_control(user))
+		return "the user's name has a control character";
 	return user.len > SASL_USER ? "the user's name is too long" : NULL;
 }
 

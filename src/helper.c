@@ -32,17 +32,22 @@ struct helper *helper_new(void (*finished)(void *owner, struct chore *chore), vo
 	return helper;
 }
 
+/* Under the lock. */
+static void dequeue(struct helper *helper, struct chore *chore)
+{
+	TAILQ_REMOVE(&helper->queue, chore, link);
+	chore->queued = false;
+	helper->n--;
+}
+
 static struct chore *take(struct helper *helper)
 {
 	struct chore *chore;
 	pthread_mutex_lock(&helper->lock);
 	while (!(chore = TAILQ_FIRST(&helper->queue)) && !helper->over)
 		pthread_cond_wait(&helper->changed, &helper->lock);
-	if (chore) {
-		TAILQ_REMOVE(&helper->queue, chore, link);
-		chore->queued = false;
-		helper->n--;
-	}
+	if (chore)
+		dequeue(helper, chore);
 	pthread_mutex_unlock(&helper->lock);
 	return chore;
 }
@@ -93,11 +98,8 @@ bool helper_drop(struct helper *helper, struct chore *chore)
 {
 	pthread_mutex_lock(&helper->lock);
 	bool queued = chore->queued;
-	if (queued) {
-		TAILQ_REMOVE(&helper->queue, chore, link);
-		chore->queued = false;
-		helper->n--;
-	}
+	if (queued)
+		dequeue(helper, chore);
 	pthread_mutex_unlock(&helper->lock);
 	return queued;
 }

@@ -55,9 +55,9 @@ struct question {
 
 struct answer {
 	enum status status;
-	struct str
-		why;  /* ST_TEMP, ST_PERM: for people; never holds secrets or values. ST_NOTFOUND of
-			 * OP_AUTH: what the user may be told, or empty */
+	/* ST_TEMP, ST_PERM: for people; never holds secrets or values. ST_NOTFOUND of OP_AUTH: what the
+	 * user may be told, or empty. */
+	struct str why;
 	size_t nrows; /* ST_OK to a lookup: at least one */
 	const struct pair
 		*rows;  /* lookup: values, unnamed; iterate: names (without scope) and values */

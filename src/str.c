@@ -15,6 +15,32 @@ int str_cmp(struct str a, struct str b)
 	return a.len < b.len ? -1 : a.len > b.len;
 }
 
+const struct pair *pair_find(const struct pair *pairs, size_t n, struct str name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (str_eq(pairs[i].name, name))
+			return &pairs[i];
+	return NULL;
+}
+
+bool str_has_control(struct str s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if ((unsigned char)s.ptr[i] < 0x20 || s.ptr[i] == 0x7f)
+			return true;
+	return false;
+}
+
+/* Each byte that was given is looked at, wherever the first difference is. */
+bool str_eq_secret(struct str secret, struct str given)
+{
+	volatile unsigned char differs = secret.len != given.len;
+	for (size_t i = 0; i < given.len; i++)
+		differs |= (unsigned char)(given.ptr[i] ^
+					   (secret.len > 0 ? secret.ptr[i % secret.len] : 0));
+	return !differs;
+}
+
 /* Nearly all bytes are above CR: one comparison for each. Long texts are left to the library. */
 bool str_is_line(struct str s)
 {

@@ -55,6 +55,15 @@ static inline struct str str_skip(struct str s, size_t n)
 	return (struct str){n > 0 ? s.ptr + n : s.ptr, s.len - n}; /* NULL + 0 is undefined */
 }
 
+/* The first of that name; NULL: there is none. */
+const struct pair *pair_find(const struct pair *pairs, size_t n, struct str name);
+
+/* Whether it holds a control character, which a line for people must not. */
+bool str_has_control(struct str s);
+
+/* For secrets: the time tells nothing of where they differ. */
+bool str_eq_secret(struct str secret, struct str given);
+
 /* As memcmp() over both, the shorter first when one begins the other. */
 int str_cmp(struct str a, struct str b);
 

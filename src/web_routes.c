@@ -428,21 +428,16 @@ static bool read_login(struct web_request *request)
 		.form = FORM_JSON, .list_separator = {",", 1}, .pointer = ""};
 	struct pair *attrs;
 	size_t n;
-	bool only_names, user = false, password = false;
+	bool only_names;
 	const char *why;
 	if (!json_rows(request->body, &rules, &request->mem, &attrs, &n, &only_names, &why) ||
 		only_names)
 		return false;
-	for (size_t i = 0; i < n; i++) {
-		password = password || str_eq(attrs[i].name, STR("password"));
-		if (!str_eq(attrs[i].name, STR("user")))
-			continue;
-		user = attrs[i].value.len > 0;
-		request->ask.key = attrs[i].value;
-	}
+	const struct pair *user = pair_find(attrs, n, STR("user"));
+	request->ask.key = user ? user->value : STR("");
 	request->ask.attrs = attrs;
 	request->ask.nattrs = n;
-	return user && password;
+	return request->ask.key.len > 0 && pair_find(attrs, n, STR("password"));
 }
 
 static void post_auth(struct web_request *request)
@@ -540,15 +535,10 @@ static bool matches(const struct route *route, struct str path)
 	return str_eq(path, prefix);
 }
 
-/* Looks at each byte of what was shown, wherever the first difference is. */
 static bool knows_token(const struct web_request *request)
 {
 	const struct http_conf *conf = web_conf(request)->conf;
-	struct str token = str_of(conf->token), shown = request->token;
-	volatile unsigned char differs = token.len != shown.len;
-	for (size_t i = 0; token.len > 0 && i < shown.len; i++)
-		differs |= (unsigned char)(shown.ptr[i] ^ token.ptr[i % token.len]);
-	return token.len == 0 || !differs;
+	return conf->token[0] == '\0' || str_eq_secret(str_of(conf->token), request->token);
 }
 
 void web_route(struct web_request *request)

@@ -81,7 +81,9 @@ static ssize_t frame_socketmap(const char *buf, size_t len, size_t *answers)
 	return (ssize_t)used;
 }
 
-static ssize_t frame_dict(const char *buf, size_t len, size_t *answers)
+/* Lines that begin with `asked` want an answer, those with a letter of `silent` none. */
+static inline ssize_t frame_lines(
+	const char *buf, size_t len, size_t *answers, char asked, const char *silent)
 {
 	size_t used = 0;
 
@@ -90,13 +92,18 @@ static ssize_t frame_dict(const char *buf, size_t len, size_t *answers)
 
 		if (!nl)
 			break;
-		if (buf[used] == 'L')
+		if (buf[used] == asked)
 			++*answers;
-		else if (buf[used] != 'H')
+		else if (buf[used] == '\0' || !strchr(silent, buf[used]))
 			return -1;
 		used = (size_t)(nl - buf) + 1;
 	}
 	return (ssize_t)used;
+}
+
+static ssize_t frame_dict(const char *buf, size_t len, size_t *answers)
+{
+	return frame_lines(buf, len, answers, 'L', "H");
 }
 
 static ssize_t frame_tcp(const char *buf, size_t len, size_t *answers)
@@ -142,20 +149,7 @@ static ssize_t frame_policy(const char *buf, size_t len, size_t *answers)
  * nothing. */
 static ssize_t frame_sasl(const char *buf, size_t len, size_t *answers)
 {
-	size_t used = 0;
-
-	while (used < len) {
-		const char *nl = memchr(buf + used, '\n', len - used);
-
-		if (!nl)
-			break;
-		if (buf[used] == 'A')
-			++*answers;
-		else if (buf[used] != 'V' && buf[used] != 'C')
-			return -1;
-		used = (size_t)(nl - buf) + 1;
-	}
-	return (ssize_t)used;
+	return frame_lines(buf, len, answers, 'A', "VC");
 }
 
 static void close_conn(int fd)

@@ -430,7 +430,7 @@ class Configuration(Case):
         return done.returncode, (done.stdout + done.stderr).decode()
 
     def test_bad_passwords_name_their_line(self):
-        for value, wrong in (("secret", "the password has no scheme"), ("{SSHA}abc", "scheme is unknown"),
+        for value, wrong in (("secret", "the password has no scheme"), ("{SSHA}abc", "scheme is unknown"), ("{PLAIN}", "the password is empty"),
                              ("$9$abc", "none that crypt(3) knows"), ("{SHA512-CRYPT}$5$salt$abc", "scheme says"),
                              ("{PLAIN", "scheme")):
             with self.subTest(value=value):

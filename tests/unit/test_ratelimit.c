@@ -215,9 +215,15 @@ static void test_settings(void **state)
 		"param: \"1/x\" is no limit; allowed: a number and a time, as in 100/h 1000/d "
 		"10/5m");
 	refused("on_exceed", "",
-		"on_exceed: is empty or has a line break; allowed: an action as in access(5)");
+		"on_exceed: the action is empty, which Postfix takes for OK; allowed: an action as "
+		"in "
+		"access(5), on one line");
 	refused("on_error", "OK\nDUNNO",
-		"on_error: is empty or has a line break; allowed: an action as in access(5)");
+		"on_error: the action has a line break or a NUL byte; allowed: an action as in "
+		"access(5), on one line");
+	refused("on_exceed", "550",
+		"on_exceed: the action is a code without a text, which Postfix takes for OK; "
+		"allowed: an action as in access(5), on one line");
 	refused("store", "redis://localhost/0?prefix=x",
 		"store: an unknown parameter stands behind '?'; allowed: db");
 }

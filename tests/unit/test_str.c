@@ -150,6 +150,41 @@ static void decodes_percents(void **state)
 	}
 }
 
+static void test_pairs(void **state)
+{
+	static const struct pair pairs[] = {
+		{STR("a"), STR("1")}, {STR("b"), STR("2")}, {STR("a"), STR("3")}};
+	(void)state;
+	assert_ptr_equal(pair_find(pairs, 3, STR("a")), &pairs[0]);
+	assert_ptr_equal(pair_find(pairs, 3, STR("b")), &pairs[1]);
+	assert_null(pair_find(pairs, 1, STR("b")));
+	assert_null(pair_find(NULL, 0, STR("")));
+}
+
+static void test_control(void **state)
+{
+	static const char *const with[] = {"\t", "a\n", "\x7f", "x\x1fy"};
+	(void)state;
+	for (size_t i = 0; i < sizeof(with) / sizeof(*with); i++)
+		assert_true(str_has_control(str_of(with[i])));
+	assert_true(str_has_control((struct str){"\0", 1}));
+	assert_false(str_has_control(STR("")));
+	assert_false(str_has_control(STR(" a~\xc3\xbc")));
+}
+
+static void test_secrets(void **state)
+{
+	(void)state;
+	assert_true(str_eq_secret(STR("abc"), STR("abc")));
+	assert_true(str_eq_secret(STR(""), STR("")));
+	assert_false(str_eq_secret(STR("abc"), STR("abd")));
+	assert_false(str_eq_secret(STR("abc"), STR("xbc")));
+	assert_false(str_eq_secret(STR("abc"), STR("ab")));
+	assert_false(str_eq_secret(STR("abc"), STR("abcabc")));
+	assert_false(str_eq_secret(STR("abc"), STR("")));
+	assert_false(str_eq_secret(STR(""), STR("abc")));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -161,6 +196,9 @@ int main(void)
 		cmocka_unit_test(finds_words),
 		cmocka_unit_test(reads_numbers),
 		cmocka_unit_test(hashes),
+		cmocka_unit_test(test_pairs),
+		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_secrets),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
