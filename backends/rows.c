@@ -16,8 +16,7 @@ bool rows_want(const struct question *ask, struct str name)
 	return (ask->flags & ITER_RECURSE) || !str_has(str_skip(name, ask->key.len), '/');
 }
 
-/* Without values there is nothing else to sort by than the name. */
-static bool sorts_by_value(const struct question *ask)
+bool rows_by_value(const struct question *ask)
 {
 	return (ask->flags & ITER_SORT_VALUE) && !(ask->flags & ITER_NO_VALUE);
 }
@@ -33,7 +32,7 @@ bool rows_add(struct rows *rows, struct str name, struct str value)
 		value = (struct str){NULL, 0};
 	rows->found[rows->n++] = (struct pair){name, value};
 	/* Only rows that come in the order asked for can be cut before all are seen. */
-	return rows->unordered || sorts_by_value(ask) || ask->max_rows == 0 ||
+	return rows->unordered || rows_by_value(ask) || ask->max_rows == 0 ||
 	       rows->n < ask->max_rows;
 }
 
@@ -48,6 +47,12 @@ static int by_value(const void *a, const void *b)
 	const struct pair *left = a, *right = b;
 	int order = str_cmp(left->value, right->value);
 	return order ? order : str_cmp(left->name, right->name);
+}
+
+void rows_sort(const struct question *ask, struct pair *rows, size_t n)
+{
+	if (n > 1)
+		qsort(rows, n, sizeof(*rows), rows_by_value(ask) ? by_value : by_name);
 }
 
 static struct str copy_to(char **at, struct str s)
@@ -74,9 +79,8 @@ static struct pair *copy_rows(const struct pair *from, size_t n, size_t text, st
 void rows_keep(struct rows *rows, struct arena *mem)
 {
 	const struct question *ask = rows->ask;
-	if (rows->n > 0 && (rows->unordered || sorts_by_value(ask)))
-		qsort(rows->found, rows->n, sizeof(*rows->found),
-			sorts_by_value(ask) ? by_value : by_name);
+	if (rows->unordered || rows_by_value(ask))
+		rows_sort(ask, rows->found, rows->n);
 	if (ask->max_rows > 0 && rows->n > ask->max_rows)
 		rows->n = (size_t)ask->max_rows;
 	size_t text = 0;

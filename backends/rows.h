@@ -4,6 +4,12 @@
 
 #include "query.h"
 
+/* Is the order of values asked for? Without values there is nothing else to sort by than the name. */
+bool rows_by_value(const struct question *ask);
+
+/* By value, and by name where these are equal; or by name alone. */
+void rows_sort(const struct question *ask, struct pair *rows, size_t n);
+
 /* Zeroed with `ask` it is ready for use. */
 struct rows {
 	const struct question *ask;

@@ -1,7 +1,7 @@
 /* The url table: iterations, of names (a lookup for each) or of names and values. */
 #include "url.h"
 
-#include <stdlib.h>
+#include "rows.h"
 
 struct iteration {
 	struct url_ask list;    /* for the names; first, so that query->work points to it */
@@ -13,14 +13,10 @@ struct iteration {
 	struct url_ask *lookups; /* PARALLEL of them */
 };
 
-static int by_name(const void *a, const void *b)
+/* Else they come as the service lists them. */
+static bool is_sorted(const struct question *ask)
 {
-	return str_cmp(((const struct pair *)a)->name, ((const struct pair *)b)->name);
-}
-
-static int by_value(const void *a, const void *b)
-{
-	return str_cmp(((const struct pair *)a)->value, ((const struct pair *)b)->value);
+	return ask->flags & (ITER_SORT_KEY | ITER_SORT_VALUE);
 }
 
 static void finish_rows(struct iteration *iteration, struct pair *rows, size_t n)
@@ -28,10 +24,8 @@ static void finish_rows(struct iteration *iteration, struct pair *rows, size_t n
 	struct query *query = iteration->list.query;
 	const struct question *question = query->ask;
 	const struct url_fresh *fresh = &iteration->fresh;
-	if (n > 1 && (question->flags & ITER_SORT_KEY))
-		qsort(rows, n, sizeof(*rows), by_name);
-	else if (n > 1 && (question->flags & ITER_SORT_VALUE))
-		qsort(rows, n, sizeof(*rows), by_value);
+	if (is_sorted(question))
+		rows_sort(question, rows, n);
 	if (question->max_rows > 0 && n > question->max_rows)
 		n = (size_t)question->max_rows;
 	query_finish(query, &(struct answer){
@@ -57,7 +51,7 @@ static size_t wanted_rows(const struct iteration *iteration)
 {
 	const struct question *question = iteration->list.query->ask;
 	if (question->max_rows == 0 || question->max_rows > iteration->nrows ||
-		(question->flags & ITER_SORT_VALUE))
+		rows_by_value(question))
 		return iteration->nrows;
 	return (size_t)question->max_rows;
 }
@@ -120,8 +114,8 @@ static void start_rows(struct iteration *iteration)
 		*tail = &iteration->lookups[i];
 		tail = &iteration->lookups[i].next;
 	}
-	if (query->ask->flags & ITER_SORT_KEY)
-		qsort(iteration->rows, iteration->nrows, sizeof(*iteration->rows), by_name);
+	if (is_sorted(query->ask) && !rows_by_value(query->ask))
+		rows_sort(query->ask, iteration->rows, iteration->nrows);
 	look_up_rows(iteration);
 }
 

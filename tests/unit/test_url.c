@@ -344,6 +344,43 @@ static void test_iterate(void **state)
 	assert_true(str_eq(query.answer.rows[0].name, STR("x")));
 }
 
+static const char *answer_object(const char *request, unsigned nth)
+{
+	(void)request;
+	(void)nth;
+	return WEB_REPLY(
+		"200", "41", "{\"d\":\"1\",\"b\":\"2\",\"c\":\"1\",\"a\":\"2\",\"e\":\"0\"}");
+}
+
+/* The order of rows is that of every other table: by value, then by name; without values by name. */
+static void test_order(void **state)
+{
+	static const struct {
+		unsigned flags;
+		uint64_t max_rows;
+		const char *names;
+	} cases[] = {{0, 0, "dbcae"}, {ITER_SORT_KEY, 0, "abcde"}, {ITER_SORT_VALUE, 0, "ecdab"},
+		{ITER_SORT_VALUE | ITER_SORT_KEY, 0, "ecdab"}, {ITER_SORT_VALUE, 2, "ec"},
+		{ITER_SORT_VALUE | ITER_NO_VALUE, 0, "abcde"},
+		{ITER_SORT_VALUE | ITER_NO_VALUE, 3, "abc"}, {ITER_SORT_KEY, 2, "ab"}};
+	struct fixture *fixture = *state;
+	fixture->web = web_new(answer_object);
+	assert_true(stand_add(
+		&fixture->stand, "t", &backend_url, "param", at_web(fixture, "/{}"), NULL));
+	open_tables(fixture);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct question question = {.op = OP_ITERATE,
+			.form = FORM_JSON,
+			.key = STR("x/"),
+			.flags = cases[i].flags,
+			.max_rows = cases[i].max_rows};
+		struct query query = run_query(fixture, "t", &question);
+		assert_int_equal(query.answer.nrows, strlen(cases[i].names));
+		for (size_t row = 0; row < query.answer.nrows; row++)
+			assert_int_equal(query.answer.rows[row].name.ptr[2], cases[i].names[row]);
+	}
+}
+
 static struct query change(struct fixture *fixture, const struct change *changes, size_t n)
 {
 	struct question question = {.op = OP_CHANGE, .nchanges = n, .changes = changes};
@@ -598,6 +635,7 @@ int main(void)
 		TEST(test_lookup),
 		TEST(test_fail_over),
 		TEST(test_iterate),
+		TEST(test_order),
 		TEST(test_change),
 		TEST(test_policy),
 		TEST(test_policy_statuses),
