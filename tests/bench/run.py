@@ -411,6 +411,11 @@ class Bench:
 			"%.0f" % (100 * median(0, "load_busy")),
 			"%.0f" % (100 * median(1, "load_busy")))
 
+	def to_floor(self, protocol, least):
+		"""Judges a row of compare_cases() by its rate."""
+		return lambda name, rounds: self.judge_ratio("%s, %s: rate to the floor's" % (protocol, name),
+			[m["rate"] / f["rate"] for f, m in rounds], least)
+
 	def compare_cases(self, title, protocol, cases):
 		"""cases: (name, options, judge or None); judge gets the rounds."""
 		floor = self.start_floor(protocol)
@@ -445,14 +450,9 @@ class Bench:
 
 	def run_static(self):
 		def judge_shallow(name, rounds):
-			self.judge_ratio("static, %s: rate to the floor's" % name,
-				[m["rate"] / f["rate"] for f, m in rounds], 0.85)
+			self.to_floor("static", 0.85)(name, rounds)
 			self.judge_ratio("static, %s: p99 to the floor's" % name,
 				[m["p99_us"] / f["p99_us"] for f, m in rounds], 1.5, least=False)
-
-		def judge_deep(name, rounds):
-			self.judge_ratio("static, %s: rate to the floor's" % name,
-				[m["rate"] / f["rate"] for f, m in rounds], 0.40)
 
 		def conns(n, *more):
 			return ("--connections", str(n), *more)
@@ -462,27 +462,19 @@ class Bench:
 			("1 connection", conns(1), judge_shallow),
 			("10 connections", conns(10), judge_shallow),
 			("100 connections", conns(100), judge_shallow),
-			("10 connections, depth 8", conns(10, "--depth", "8"), judge_deep),
+			("10 connections, depth 8", conns(10, "--depth", "8"), self.to_floor("static", 0.40)),
 			("10 connections, 2,000/s", conns(10, "--rate", "2000"), None),
 		])
 		self.attempt("system calls", self.run_strace)
 
 	def run_dict(self):
 		"""Dovecot's protocol: lookups, sets, and Dovecot's own server of it."""
-		def judge(name, rounds):
-			self.judge_ratio("dict, %s: rate to the floor's" % name,
-				[m["rate"] / f["rate"] for f, m in rounds], 0.80)
-
-		def judge_churn(name, rounds):
-			self.judge_ratio("dict, %s: rate to the floor's" % name,
-				[m["rate"] / f["rate"] for f, m in rounds], 0.60)
-
 		self.attempt("dict", self.compare_cases,
 			"Static table, dict over a unix socket, one worker", "dict", [
-			("10 connections", ("--connections", "10"), judge),
+			("10 connections", ("--connections", "10"), self.to_floor("dict", 0.80)),
 			("10 connections, depth 8", ("--connections", "10", "--depth", "8"), None),
 			("connect, lookup, close, 10 at a time",
-				("--connections", "10", "--churn"), judge_churn),
+				("--connections", "10", "--churn"), self.to_floor("dict", 0.60)),
 		])
 		self.attempt("dict, sets", self.run_dict_sets)
 		self.attempt("dict, Dovecot", self.run_dict_dovecot)
@@ -545,26 +537,18 @@ class Bench:
 	def run_fronts(self):
 		"""The other protocols over the same table."""
 		for protocol in ("tcp", "policy"):
-			def judge(name, rounds, protocol=protocol):
-				self.judge_ratio("%s, %s: rate to the floor's" % (protocol, name),
-					[m["rate"] / f["rate"] for f, m in rounds], 0.80)
-
 			self.attempt(protocol, self.compare_cases,
 				"Static table, %s over a unix socket, one worker" % protocol, protocol, [
-				("10 connections", ("--connections", "10"), judge),
+				("10 connections", ("--connections", "10"), self.to_floor(protocol, 0.80)),
 				("10 connections, depth 8",
 					("--connections", "10", "--depth", "8"), None),
 			])
 
 	def run_sasl(self):
 		"""AUTH PLAIN on connections that are kept, as Postfix does."""
-		def judge(name, rounds):
-			self.judge_ratio("sasl, %s: rate to the floor's" % name,
-				[m["rate"] / f["rate"] for f, m in rounds], 0.50)
-
 		self.attempt("sasl", self.compare_cases,
 			"Static table with {PLAIN} passwords, sasl over a unix socket, one worker", "sasl", [
-			("10 connections", ("--connections", "10"), judge),
+			("10 connections", ("--connections", "10"), self.to_floor("sasl", 0.50)),
 			("10 connections, depth 8", ("--connections", "10", "--depth", "8"), None),
 		])
 
@@ -1048,14 +1032,10 @@ zone:
 			[o["server_cpu"] / b["server_cpu"] for b, o in rounds], 1.0, least=False)
 
 	def run_churn(self):
-		def judge(name, rounds):
-			self.judge_ratio("churn, %s: rate to the floor's" % name,
-				[m["rate"] / f["rate"] for f, m in rounds], 0.60)
-
-		options = ("--connections", "10", "--churn")
 		self.attempt("churn", self.compare_cases,
-			"Connect, one lookup, close: socketmap over a unix socket, 10 at a time",
-			"socketmap", [("socketmap, 10 at a time", options, judge)])
+			"Connect, one lookup, close: socketmap over a unix socket, 10 at a time", "socketmap", [
+			("socketmap, 10 at a time", ("--connections", "10", "--churn"), self.to_floor("churn", 0.60)),
+		])
 
 	# --- /metrics ---
 
