@@ -1,9 +1,11 @@
 """lua/dovecot-auth.lua: a real Dovecot 2.3 whose passdb and userdb ask mapmux; the same script against a
 double of Dovecot 2.4's documented Lua API, which differs in how a script is given its settings."""
 
+import grp
 import json
 import os
 import pathlib
+import shutil
 import threading
 import unittest
 
@@ -25,11 +27,11 @@ end
 TOKEN = "between us"
 
 
-def setting(port, **more):
+def setting(port, script, **more):
     names = {"url": f"http://127.0.0.1:{port}", "passdb": "login", "userdb": "users", "timeout": 3000, **more}
     return "mapmux = {%s}\ndofile(%s)\n" % (
         ", ".join(f"{name} = {json.dumps(value)}" for name, value in names.items() if value is not None),
-        json.dumps(str(SCRIPT)))
+        json.dumps(script))
 
 
 class Stand(Case):
@@ -44,6 +46,10 @@ class Stand(Case):
         for path, text in ((script, LOGIN), (token, TOKEN + "\n")):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
+        # Dovecot's auth processes read both, and they are not root's.
+        cls.script = shutil.copy(SCRIPT, cls.where)
+        os.chown(token, 0, grp.getgrnam("dovecot").gr_gid)
+        os.chmod(token, 0o640)
         cls.token = token
         fields = Dovecot.user_fields()
         people = {f"users/{name}@x.test": json.dumps({**fields, "home": f"/srv/{name}", "quota_rule": "*:bytes=1M",
@@ -78,7 +84,7 @@ class Dovecot23(Stand):
             service auth-worker {
               process_limit = 10
             }
-            """, {"auth.lua": setting(cls.port, token_file=cls.token, userdb_key="users/%s", iterate="users/")})
+            """, {"auth.lua": setting(cls.port, cls.script, token_file=cls.token, userdb_key="users/%s", iterate="users/")})
 
     def login(self, user, password=None):
         return self.dovecot.login(user, "secret of " + user if password is None else password)
