@@ -383,6 +383,7 @@ static struct ask *ask_new(struct query *query, void (*done)(struct http_fetch *
 	ask->fetch.mem = query->mem;
 	ask->fetch.method = "GET";
 	ask->fetch.done = done;
+	ask->fetch.asker = query;
 	query->work = ask;
 	return ask;
 }

@@ -28,6 +28,9 @@ bool web_take_param(struct web_request *request, const char *name, bool needed, 
 /* NULL: there is none, and that was answered. */
 struct table *web_find_table(struct web_request *request, struct str name);
 
+/* web_trace.c: adds `,"trace":[...]`, a member for each step. */
+void web_trace(const struct trace *trace, struct buf *out);
+
 /* web_ask.c: the routes of these paths, and of /v1/cache/purge. Each leads to one answer, now or later. */
 void web_get_lookup(struct web_request *request);
 void web_put_lookup(struct web_request *request);

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "base64", "siphash", "log", "trim"],
-    ["setting", "policy_action", "turn", "timer", "breaker", "windows", "attempts", "question", "stats", "table", "digest", "query",
+    ["setting", "policy_action", "turn", "timer", "breaker", "windows", "attempts", "question", "stats", "table", "digest", "trace", "query",
      "codec"],
     ["address", "domain", "mail", "json", "template", "config_convert", "config_parts", "config"],
     ["http", "resolver", "names", "redis", "poller", "helper", "worker", "crew", "fronts"],
@@ -24,7 +24,7 @@ LEVELS = [
 ]
 LIBRARIES = {
     "event2": {"http", "resolver", "names", "redis", "poller", "worker", "conn", "listener", "web"},
-    "curl": {"http"},
+    "curl": {"http", "client"},
     "ares": {"resolver"},
     "idn2": {"domain"},
     "cjson": {"config", "json"},
