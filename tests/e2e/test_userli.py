@@ -174,6 +174,11 @@ class Lookups(Base):
         request, = self.double.backend.seen()
         self.assertEqual(request.path, "/api/postfix/mailbox/" + encoded("alice@exämple.org"))
 
+    def test_capitals_of_any_alphabet_in_a_domain(self):
+        self.found("mailbox", "Alice@EX\u00c4MPLE.Org", "1")
+        self.found("mailbox", "alice@exa\u0308mple.org", "1")
+        self.assertEqual(set(self.double.asked()), {"/api/postfix/mailbox/alice@ex\u00e4mple.org"})
+
     def test_delimiter_is_a_set(self):
         for table, key in (("plus", "alice+x@example.org"), ("plus", "alice+x+y@example.org"),
                            ("set", "alice-x@example.org"), ("set", "alice=+-@example.org"),
