@@ -108,7 +108,7 @@ class Base(Case):
 
 class Maps(Base):
     """The four maps, by postmap and as bytes."""
-    ENV = {"LOG_LEVEL": "WARN"}
+    ENV = {"LOG_LEVEL": "WARN", "HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"}
 
     @classmethod
     def setUpClass(cls):
@@ -134,6 +134,7 @@ class Maps(Base):
                 self.assertEqual(self.query(name, key), (1, "", ""))
         self.assertEqual({request.header("Authorization") for request in self.double.backend.seen()},
                          {"Bearer good-token"})
+        self.assertTrue(self.double.backend.seen()[0].header("User-Agent").startswith("mapmux/"))
 
     def test_many_keys_of_one_postmap(self):
         done = self.postmap.query("-", f"socketmap:inet:127.0.0.1:{self.ports['SOCKETMAP']}:mailbox",
@@ -163,10 +164,16 @@ class Maps(Base):
         self.assertEqual(client.ask("forward", "alice@example.org")[0], "PERM")
         client.send(b"5:alias,")
         self.assertEqual(client.reply()[0], "PERM")
+        self.assertEqual(client.ask("alias", ""), ("NOTFOUND", ""))
         self.assertEqual(client.ask("mailbox", "alice@example.org"), ("OK", "1"))
+        self.assertEqual(client.ask("quota", "alice@example.org"), ("OK", "2/h 100/d"))
         code, value, complaint = self.query("forward", "alice@example.org")
         self.assertEqual((code, value), (1, ""))
         self.assertTrue(complaint, "an error is not silent")
+        client.send(b"3:abc;")
+        self.assertEqual(client.reply()[0], "PERM")
+        with self.assertRaises(Closed):
+            client.reply()
 
     def test_figures_and_health(self):
         self.socketmap().ask("alias", "info@example.org")
@@ -215,10 +222,24 @@ class Failures(Base):
             self.userli_says(Reply(body))
             for name in names:
                 self.assertEqual(client.ask(name, KEYS[name])[0], "TEMP", (name, body))
-        for body, names in (("null", tuple(KEYS)), ("[]", ("alias", "senders")), ("false", ("domain", "mailbox"))):
+        for body in ('["a@example.org\\nb@example.org"]', '["a@example.org"] and more'):
+            self.userli_says(Reply(body))
+            self.assertEqual(client.ask("alias", KEYS["alias"])[0], "TEMP", body)
+        for body, names in (("null", tuple(KEYS)), ("[]", ("alias", "senders")), ('[""]', ("alias", "senders")),
+                            ("false", ("domain", "mailbox"))):
             self.userli_says(Reply(body))
             for name in names:
                 self.assertEqual(client.ask(name, KEYS[name]), ("NOTFOUND", ""), (name, body))
+
+    def test_a_lost_connection(self):
+        """A lookup is asked once more, a password is not."""
+        self.userli_says(Reply(hangup=True))
+        self.assertEqual(self.socketmap().ask("alias", KEYS["alias"])[0], "TEMP")
+        self.assertEqual(len(self.double.asked()), 2)
+        self.double.backend.forget()
+        with self.assertRaises(Closed):
+            self.sasl().plain("alice@example.org", "secret")
+        self.assertEqual(len(self.double.asked()), 1)
 
     def test_postmap_is_told(self):
         postmap = Postmap(self)
@@ -372,6 +393,7 @@ class Limits(Base):
         self.assertEqual(self.counted("dave@example.org"), 0)
         self.assertEqual(self.send(client, "", sender="Dave+x@example.org", recipient_count="7"), "DUNNO")
         self.assertEqual(self.counted("dave@example.org"), 1)
+        self.assertIn(int(self.redis.do("TTL", COUNTERS + "dave@example.org")), range(7000, 7201))   # 25 h with a day's
         self.assertEqual(self.send(client, "DAVE@example.org"), "REJECT " + MESSAGE)
 
     def test_what_the_adapter_has_counted(self):
@@ -559,10 +581,14 @@ class UnixSockets(Base):
     """Addresses that are paths, for the adapter whatever begins with a slash."""
 
     @classmethod
-    def start(cls):
+    def setUpClass(cls):
         where = tempdir(cls)
         cls.paths = {name: os.path.join(where, name.lower()) for name in ("SOCKETMAP", "POLICY", "SASL")}
-        cls.env.update({f"{name}_LISTEN_ADDR": path for name, path in cls.paths.items()})
+        cls.ENV = {f"{name}_LISTEN_ADDR": path for name, path in cls.paths.items()}
+        super().setUpClass()
+
+    @classmethod
+    def start(cls):
         cls.mux = Mapmux(cls, "--as", "userli", env=cls.env,
                          extra=[*("unix:" + path for path in cls.paths.values()), f"127.0.0.1:{cls.ports['METRICS']}"])
 
@@ -575,6 +601,11 @@ class UnixSockets(Base):
             self.assertEqual(client.ask(sasl_username="carol@example.org", **LOGIN), "DUNNO")
         with Sasl(self.paths["SASL"]) as client:
             self.assertEqual(client.plain("alice@example.org", "secret")[0], "OK")
+        self.mux.kill(signal.SIGKILL)       # leaves them behind
+        self.mux.ended()
+        self.start()
+        with Socketmap(self.paths["SOCKETMAP"]) as client:
+            self.assertEqual(client.ask("mailbox", "alice@example.org"), ("OK", "1"))
         self.mux.stop()
         self.assertEqual([os.path.exists(path) for path in self.paths.values()], [False] * 3)
 
@@ -613,6 +644,7 @@ class FirstVersion(Case):
             for name, key in KEYS.items():
                 with Tcp(("127.0.0.1", self.ports[name.upper()])) as client:
                     self.assertEqual(client.ask(key)[0], 400, (what, name))
+                    self.assertEqual(client.ask("no address")[0], 500)      # the adapter had ended it
 
     def test_smtpd(self):
         postfix = Postfix(self, {
