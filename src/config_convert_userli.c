@@ -40,13 +40,19 @@ static const struct {
 };
 enum { MAPS = sizeof(maps) / sizeof(maps[0]) };
 
-/* Variables of 1.x, and none that it did not know. */
+/* Variables of 1.x, and none that it did not know: later releases came with an example that still
+ * had the former. */
 static bool is_old(void)
 {
+	static const char *const later[] = {"SOCKETMAP_LISTEN_ADDR", "POLICY_LISTEN_ADDR",
+		"SASL_LISTEN_ADDR", "RATE_LIMIT_MESSAGE", "REDIS_URL", "LOOKUP_CACHE_TTL",
+		"POSTFIX_RECIPIENT_DELIMITER"};
 	bool old = false;
 	for (int i = 0; i < MAPS; i++)
 		old = old || *env(maps[i].variable, "");
-	return old && !*env("SOCKETMAP_LISTEN_ADDR", "") && !*env("REDIS_URL", "");
+	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++)
+		old = old && !*env(later[i], "");
+	return old;
 }
 
 /* It served metrics to everybody; here the same port also shows the tables. */

@@ -10,7 +10,8 @@ from harness.mapmux import mapmux
 from harness.wire import Policy, Socketmap, Tcp
 
 PLAIN = {name: value for name, value in os.environ.items()
-         if not name.endswith("_LISTEN_ADDR") and name not in ("USERLI_TOKEN", "REDIS_URL", "LOG_LEVEL")}
+         if not name.endswith("_LISTEN_ADDR") and name not in (
+             "USERLI_TOKEN", "REDIS_URL", "LOG_LEVEL", "RATE_LIMIT_MESSAGE", "LOOKUP_CACHE_TTL", "POSTFIX_RECIPIENT_DELIMITER")}
 
 
 def write(case, text):
@@ -49,6 +50,19 @@ class Converts(Case):
                            ("endpoints[0]: name: is missing", '{"endpoints": [{}]}'),
                            ("unknown key x", '{"x": 1}'), ("endpoints: must be", "{}")):
             self.refuses(said, "rest-connector", write(self, text))
+
+    def test_the_adapter_s_version(self):
+        """1.x by its variables, unless there is one that it did not know."""
+        old = {"USERLI_TOKEN": "t", "ALIAS_LISTEN_ADDR": ":1", "MAILBOX_LISTEN_ADDR": ":3"}
+        text = self.convert("userli", **old)
+        self.assertIn("userli-postfix-adapter 1.x", text)
+        self.assertEqual((text.count("protocol: tcp"), text.count("protocol: socketmap")), (4, 0))
+        for name, value in (("SOCKETMAP_LISTEN_ADDR", ":5"), ("POLICY_LISTEN_ADDR", ":5"), ("SASL_LISTEN_ADDR", ":5"),
+                            ("RATE_LIMIT_MESSAGE", "no"), ("REDIS_URL", "redis://127.0.0.1:1"),
+                            ("LOOKUP_CACHE_TTL", "1m"), ("POSTFIX_RECIPIENT_DELIMITER", "+")):
+            text = self.convert("userli", **old, **{name: value})
+            self.assertEqual((text.count("protocol: tcp"), text.count("protocol: socketmap")), (0, 1), name)
+        self.assertIn("userli-postfix-adapter 3.x", self.convert("userli", USERLI_TOKEN="t"))
 
     def test_levels_of_the_adapter(self):
         """In any letters; and those above an error."""
