@@ -64,20 +64,28 @@ struct ask {
 
 /* ---- keys ---- */
 
-/* How many bytes at the start (or end) of a key are blanks, controls, or invisible: U+200B to U+200D
- * and U+FEFF. */
+/* Is it one character that nobody sees: a blank of Unicode's, a control, or U+200B to U+200D and U+FEFF?
+ * They come along when names are copied into mail programs. */
+static bool is_invisible(struct str c)
+{
+	static const char *const others[] = {"\xc2\x85", "\xc2\xa0", "\xe1\x9a\x80", "\xe2\x80\xa8",
+		"\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80", "\xef\xbb\xbf"};
+	if (c.len == 1)
+		return (unsigned char)c.ptr[0] <= 0x20 || c.ptr[0] == 0x7f;
+	if (str_starts(c, STR("\xe2\x80")) && c.len == 3 && (unsigned char)c.ptr[2] <= 0x8d)
+		return true; /* U+2000 to U+200D */
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+		if (str_eq(c, str_of(others[i])))
+			return true;
+	return false;
+}
+
+/* The length of an invisible character at the start (or end) of a key; 0: there is none. */
 static size_t invisible(struct str key, bool at_end)
 {
-	static const char *const marks[] = {
-		"\xe2\x80\x8b", "\xe2\x80\x8c", "\xe2\x80\x8d", "\xef\xbb\xbf"};
-	if (key.len == 0)
-		return 0;
-	unsigned char c = (unsigned char)key.ptr[at_end ? key.len - 1 : 0];
-	if (c <= 0x20 || c == 0x7f)
-		return 1;
-	for (size_t i = 0; key.len >= 3 && i < sizeof(marks) / sizeof(*marks); i++)
-		if (memcmp(key.ptr + (at_end ? key.len - 3 : 0), marks[i], 3) == 0)
-			return 3;
+	for (size_t n = 1; n <= 3 && n <= key.len; n++)
+		if (is_invisible((struct str){key.ptr + (at_end ? key.len - n : 0), n}))
+			return n;
 	return 0;
 }
 
@@ -104,10 +112,9 @@ static bool is_local(struct str local)
 }
 
 /* A domain goes out as it came, but for capitals: userli compares it so. */
-static bool is_domain(struct str domain, struct arena *mem)
+static bool clean_domain(struct str domain, struct arena *mem, struct str *clean)
 {
-	struct str ascii;
-	return !str_has(domain, '\0') && domain_ascii(domain, mem, &ascii);
+	return !str_has(domain, '\0') && domain_small(domain, mem, clean);
 }
 
 /* The key as userli knows it; false when it can have none such. */
@@ -115,17 +122,17 @@ static bool clean_key(const struct query *query, struct str key, struct str *cle
 {
 	const struct userli_conf *conf = query->table->conf->conf;
 	const struct userli_shared *shared = query->table->conf->shared;
-	struct str domain, local;
-	domain = mail_lower(trim(key), query->mem);
-	*clean = domain;
+	struct str domain = trim(key), local;
 	if (shared->endpoint->domains)
-		return is_domain(domain, query->mem);
+		return clean_domain(domain, query->mem, clean);
 	if (!str_cut(&domain, '@', &local))
 		return false;
-	local = mail_without_extension(local, conf->recipient_delimiter);
+	local = mail_without_extension(mail_lower(local, query->mem), conf->recipient_delimiter);
+	if (!is_local(local) || !clean_domain(domain, query->mem, &domain))
+		return false;
 	*clean = arena_printf(
 		query->mem, "%.*s@%.*s", (int)local.len, local.ptr, (int)domain.len, domain.ptr);
-	return is_local(local) && is_domain(domain, query->mem);
+	return true;
 }
 
 /* ---- what came back ---- */
