@@ -89,7 +89,7 @@ static bool get_number(
 struct endpoint {
 	const char *name, *mode, *target, *address, *token, *separator;
 	int port, timeout;
-	const char *protocol; /* here */
+	const char *protocol, *table; /* here */
 };
 
 static bool find_protocol(const struct source *source, struct endpoint *endpoint)
@@ -131,7 +131,7 @@ static void write_listener(const struct endpoint *endpoint, FILE *out)
 		arena_printf(&mem, v6 ? "[%s]:%d" : "%s:%d", endpoint->address, endpoint->port);
 	convert_put(out, "  - protocol", endpoint->protocol);
 	convert_put(out, "    address", address.ptr);
-	convert_put(out, "    table", endpoint->name);
+	convert_put(out, "    table", endpoint->table);
 	if (strcmp(endpoint->protocol, "socketmap") == 0)
 		fputs("    any_name: yes # the name went to the service, as {user} does now\n",
 			out);
@@ -166,7 +166,7 @@ static void write_table(const struct endpoint *endpoint, const char *agent, FILE
 {
 	struct arena mem = {0};
 	bool policy = strcmp(endpoint->protocol, "policy") == 0;
-	convert_put(out, "  - name", endpoint->name);
+	convert_put(out, "  - name", endpoint->table);
 	fputs("    type: url\n", out);
 	convert_put(out, "    param", template_of(endpoint, &mem).ptr);
 	if (policy)
@@ -186,6 +186,23 @@ static void write_table(const struct endpoint *endpoint, const char *agent, FILE
 	arena_clear(&mem);
 }
 
+/* The name was for logs alone. Here it tells tables apart, and protocols end it at a blank. */
+static const char *table_name(
+	const struct endpoint *others, size_t n, const char *name, struct arena *mem)
+{
+	struct str plain = arena_str(mem, str_of(*name ? name : "endpoint"));
+	for (char *c = (char *)plain.ptr; *c; c++)
+		*c = (unsigned char)*c <= ' ' || *c == 0x7f ? '-' : *c;
+	const char *unique = plain.ptr;
+	int times = 1;
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(others[i].table, unique) == 0) {
+			unique = arena_printf(mem, "%s-%d", plain.ptr, ++times).ptr;
+			i = (size_t)-1; /* from the first again */
+		}
+	return unique;
+}
+
 static bool read_endpoints(const struct source *source, struct endpoint **endpoints, size_t *count)
 {
 	const cJSON *list = cJSON_GetObjectItemCaseSensitive(source->object, "endpoints");
@@ -197,12 +214,13 @@ static bool read_endpoints(const struct source *source, struct endpoint **endpoi
 		arena_alloc(source->mem, (size_t)cJSON_GetArraySize(list) * sizeof(**endpoints));
 	for (const cJSON *item = list->child; item; item = item->next) {
 		struct source part = *source;
+		struct endpoint *endpoint = *endpoints + n;
 		part.object = item;
 		part.pointer = arena_printf(source->mem, "/endpoints/%zu", n).ptr;
 		part.prefix = arena_printf(source->mem, "endpoints[%zu]", n).ptr;
-		if (!read_endpoint(&part, *endpoints + n))
+		if (!read_endpoint(&part, endpoint))
 			return false;
-		n++;
+		endpoint->table = table_name(*endpoints, n++, endpoint->name, source->mem);
 	}
 	*count = n;
 	return true;

@@ -360,7 +360,8 @@ static void refuses_userli(void **state)
 
 #define CONNECTOR "# In place of postfix-rest-connector. What differs on purpose: docs/migrate.md\n"
 #define ENDPOINT(mode, rest)                                                                       \
-	"{\"name\": \"" mode "\", \"mode\": \"" mode "\", \"target\": \"https://somehost/" mode    \
+	"{\"name\": \"domain-lookup\", \"mode\": \"" mode                                          \
+	"\", \"target\": \"https://somehost/" mode                                                 \
 	"\", \"bind-address\": \"0.0.0.0\", \"auth-token\": \"test123\", " rest "}"
 #define POLICY_COMMENT                                                                             \
 	"    fail_action: \"451 4.3.0 REST server had an internal error!\"\n"                      \
@@ -373,6 +374,7 @@ static void refuses_userli(void **state)
 #define LOOKUP "    status: {4xx: perm, 410: perm}\n    follow_redirects: yes\n"
 #define AGENT "    user_agent: \"Postfix REST Connector\"\n"
 
+/* Its documented endpoints all have one name. */
 static void prints_connector(void **state)
 {
 	(void)state;
@@ -383,21 +385,21 @@ static void prints_connector(void **state)
 		"listeners:\n"
 		"  - protocol: tcp\n"
 		"    address: \"0.0.0.0:9001\"\n"
-		"    table: tcp-lookup\n"
+		"    table: domain-lookup\n"
 		"  - protocol: socketmap\n"
 		"    address: \"0.0.0.0:9002\"\n"
-		"    table: socketmap-lookup\n"
+		"    table: domain-lookup-2\n"
 		"    any_name: yes # the name went to the service, as {user} does now\n"
 		"  - protocol: policy\n"
 		"    address: \"0.0.0.0:9003\"\n"
-		"    table: policy\n" POLICY_COMMENT "tables:\n"
-		"  - name: tcp-lookup\n"
+		"    table: domain-lookup-3\n" POLICY_COMMENT "tables:\n"
+		"  - name: domain-lookup\n"
 		"    type: url\n"
 		"    param: \"https://somehost/tcp-lookup?key={}\"\n" LOOKUP AGENT
-		"    timeout: 2000ms\n" TOKEN "  - name: socketmap-lookup\n"
+		"    timeout: 2000ms\n" TOKEN "  - name: domain-lookup-2\n"
 		"    type: url\n"
 		"    param: \"https://somehost/socketmap-lookup?name={user}&key={}\"\n" LOOKUP AGENT
-		"    timeout: 2000ms\n" TOKEN "  - name: policy\n"
+		"    timeout: 2000ms\n" TOKEN "  - name: domain-lookup-3\n"
 		"    type: url\n"
 		"    param: \"https://somehost/policy\"\n"
 		"    method: POST\n" AGENT "    timeout: 2000ms\n" TOKEN);
@@ -407,18 +409,18 @@ static void prints_odd_endpoints(void **state)
 {
 	(void)state;
 	must(connector("{\"user-agent\": \"a\\\"b\", \"endpoints\": ["
-		       "{\"name\": \"two-words\", \"mode\": \"tcp-lookup\","
+		       "{\"name\": \"two words\\t\", \"mode\": \"tcp-lookup\","
 		       " \"target\": \"http://h/{x}?own=${1}\", \"bind-address\": \"::1\","
 		       " \"bind-port\": 1, \"request-timeout\": 99000, \"list-separator\": \"; \"},"
-		       "{\"name\": \"other\", \"mode\": \"policy\", \"target\": \"http://h\","
+		       "{\"name\": \"two-words-\", \"mode\": \"policy\", \"target\": \"http://h\","
 		       " \"bind-address\": \"[::1]\", \"bind-port\": 65535,"
 		       " \"auth-token\": \"${x}\\\\\"},"
-		       "{\"name\": \"endpoint\", \"mode\": \"policy\", \"target\": \"http://h\","
+		       "{\"name\": \"\", \"mode\": \"policy\", \"target\": \"http://h\","
 		       " \"bind-address\": \"localhost\", \"bind-port\": 2, \"request-timeout\": 1}"
 		       "]}"));
 	check_loads();
-	check_holds("    address: \"[::1]:1\"\n    table: two-words\n");
-	check_holds("    address: \"[::1]:65535\"\n    table: other\n");
+	check_holds("    address: \"[::1]:1\"\n    table: two-words-\n");
+	check_holds("    address: \"[::1]:65535\"\n    table: two-words--2\n");
 	check_holds("    address: \"localhost:2\"\n    table: endpoint\n");
 	check_holds("    param: \"http://h/{{x}}?own=$${{1}}&key={}\"\n");
 	check_holds("    list_separator: \"; \"\n    user_agent: \"a\\\"b\"\n"
