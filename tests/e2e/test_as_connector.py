@@ -47,6 +47,10 @@ ACTIONS = {     # what the service answers to a policy request, by the recipient
     "lines": "REJECT a\nb", "nothing": "", "code": "550",
     "absent": Reply(status=404), "token": Reply(status=401), "gone": Reply(status=410), "broken": Reply("OK", 500),
     "empty": Reply(status=204), "created": Reply("OK", 201), "moved": Reply(status=302, headers=[("Location", "/found")])}
+JSON_ACTIONS = {    # the same as JSON, and what becomes of it
+    "quoted": ('"REJECT not here"', "REJECT not here"), "null": ("null", "DUNNO"), "false": ("false", "DUNNO"),
+    "list": ("[]", "DUNNO"), "object": ('{"action": "OK"}', FAILED), "half": ('["OK"', FAILED),
+    "page": ("<html>OK</html>", FAILED)}
 
 
 class Service:
@@ -81,7 +85,7 @@ class Service:
         name = dict(urllib.parse.parse_qsl(request.body.decode()))["recipient"].partition("@")[0]
         if name == "slow":
             return Reply(gate=self.gate)
-        action = ACTIONS.get(name, "OK")
+        action = JSON_ACTIONS[name][0] if name in JSON_ACTIONS else ACTIONS.get(name, "OK")
         return action if isinstance(action, Reply) else Reply(action, content_type="text/plain; charset=UTF-8")
 
 
@@ -263,6 +267,9 @@ class Wire(Case):
                 with self.subTest(name=name):
                     action = client.ask(request="smtpd_access_policy", recipient=f"{name}@example.org")
                     self.assertEqual(action, wanted.get(name, FAILED))
+            for name, (_, wanted_action) in JSON_ACTIONS.items():
+                with self.subTest(name=name):
+                    self.assertEqual(client.ask(request="smtpd_access_policy", recipient=f"{name}@example.org"), wanted_action)
 
 
 class Postfixes(Case):
