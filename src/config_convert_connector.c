@@ -263,6 +263,7 @@ static bool convert_text(const char *path, struct str text, FILE *out, struct er
 		.mem = &mem,
 		.error = error};
 	size_t line = 1;
+	assert(text.ptr); /* read_json() has said yes; the analyzer does not see that */
 	for (const char *p = text.ptr; !json && p < end; p++)
 		line += *p == '\n';
 	bool good = json ? write_all(&source, out)
