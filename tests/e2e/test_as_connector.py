@@ -101,7 +101,7 @@ class Connector:
             for mode, route in self.MODES.items():
                 port = self.ports[kind, mode] = free_port()
                 endpoints.append({"name": "domain-lookup", "mode": mode, "target": f"{url}/{route}",
-                                  "bind-address": "0.0.0.0", "bind-port": port, "auth-token": TOKEN,
+                                  "bind-address": "127.0.0.1", "bind-port": port, "auth-token": TOKEN,
                                   "request-timeout": timeout})
         path = os.path.join(tempdir(case), "config.json")
         with open(path, "w", encoding="utf-8") as file:
@@ -142,6 +142,9 @@ class Requests(Case):
         with self.connector.tcp() as client:
             self.assertEqual(client.ask(key), (200, key))
         first, second = self.seen()
+        with self.connector.socketmap() as client:
+            client.ask("two", b"a\xff")
+        self.assertEqual(self.seen()[2].query, "name=two&key=a%FF")
         self.assertEqual(urllib.parse.parse_qsl(first.query), [("name", "two"), ("key", key)])
         self.assertEqual(urllib.parse.parse_qsl(second.query), [("key", key)])
         for request in (first, second):
