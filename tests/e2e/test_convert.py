@@ -46,9 +46,9 @@ class Converts(Case):
                        ["--option", "token=hidden"], ["--as", "userli"]):
             self.refuses("is no option of podop's", "podop", "--socket", "/x", "--mode", "postfix", *option)
         self.refuses("cannot read", "rest-connector", "/nowhere")
-        for said, text in ((":2: is not JSON", "{\n]"), ("unknown key name2", '{"endpoints": [{"name2": 1}]}'),
-                           ("endpoints[0]: name: is missing", '{"endpoints": [{}]}'),
-                           ("unknown key x", '{"x": 1}'), ("endpoints: must be", "{}")):
+        for said, text in ((":2: is not JSON", "{\n]"), (":1: endpoints[0].name2: unknown key", '{"endpoints": [{"name2": 1}]}'),
+                           (":1: endpoints[0].name: is missing", '{"endpoints": [{}]}'),
+                           (":1: x: unknown key", '{"x": 1}'), (":1: endpoints: must be", "{}")):
             self.refuses(said, "rest-connector", write(self, text))
 
     def test_the_adapter_s_version(self):
