@@ -176,7 +176,8 @@ static void write_table(const struct endpoint *endpoint, const char *agent, FILE
 	if (!policy && strcmp(endpoint->separator, ",") != 0)
 		convert_put(out, "    list_separator", endpoint->separator);
 	convert_put(out, "    user_agent", agent);
-	fprintf(out, "    timeout: %dms\n", endpoint->timeout);
+	fprintf(out, "    timeout: %dms\n    connect_timeout: %dms\n", endpoint->timeout,
+		endpoint->timeout);
 	if (*endpoint->token) {
 		fputs("    auth_header: \"X-Auth-Token:\"\n"
 		      "    # a secret; auth_token_file takes it from a file\n",

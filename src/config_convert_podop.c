@@ -39,6 +39,7 @@ static void write_table(const struct section *section, FILE *out)
 	      "    status: {4xx: temp, 410: temp}\n"
 	      "    follow_redirects: yes\n"
 	      "    timeout: 25s\n"
+	      "    connect_timeout: 25s\n"
 	      "    # each question was asked, once: leave this out where asking changes nothing\n"
 	      "    side_effects: yes\n",
 		out);

@@ -148,6 +148,7 @@ static void check_refused(bool good, const char *why)
 	"    status: {4xx: temp, 410: temp}\n"                                                     \
 	"    follow_redirects: yes\n"                                                              \
 	"    timeout: 25s\n"                                                                       \
+	"    connect_timeout: 25s\n"                                                               \
 	"    # each question was asked, once: leave this out where asking changes nothing\n"       \
 	"    side_effects: yes\n"
 
@@ -232,39 +233,38 @@ static void refuses_podop(void **state)
 	"    timeout: 5s\n"                                                                        \
 	"    connect_timeout: 5s\n" rest
 
+#define CACHED(name) USERLI_TABLE(name, "    cache: {ttl: 300000ms}\n")
+#define LISTENERS                                                                                  \
+	"log:\n"                                                                                   \
+	"  level: info\n"                                                                          \
+	"listeners:\n"                                                                             \
+	"  - protocol: socketmap\n"                                                                \
+	"    address: \":10001\"\n"                                                                \
+	"  - protocol: policy\n"                                                                   \
+	"    address: \":10003\"\n"                                                                \
+	"    table: ratelimit\n"                                                                   \
+	"    fail_action: DUNNO\n"                                                                 \
+	"  # on all addresses only with METRICS_TOKEN\n"                                           \
+	"  - protocol: http\n"                                                                     \
+	"    address: \"127.0.0.1:10002\"\n"                                                       \
+	"tables:\n"
+#define RATELIMIT                                                                                  \
+	"  - name: ratelimit\n"                                                                    \
+	"    type: ratelimit\n"                                                                    \
+	"    param: quota\n"                                                                       \
+	"    # half of it is for userli, which had 5s\n"                                           \
+	"    timeout: 10s\n"                                                                       \
+	"    count_rejected: yes\n"                                                                \
+	"    on_exceed: \"REJECT Rate limit exceeded, please try again later\"\n"
+
 static void prints_userli(void **state)
 {
 	(void)state;
 	setenv("USERLI_TOKEN", "hidden", 1);
 	setenv("REDIS_URL", "", 1); /* as if it were not set */
 	must(userli());
-	check_printed(USERLI(
-		"3.x") "log:\n"
-		       "  level: info\n"
-		       "listeners:\n"
-		       "  - protocol: socketmap\n"
-		       "    address: \":10001\"\n"
-		       "  - protocol: policy\n"
-		       "    address: \":10003\"\n"
-		       "    table: ratelimit\n"
-		       "    fail_action: DUNNO\n"
-		       "  # on all addresses only with METRICS_TOKEN\n"
-		       "  - protocol: http\n"
-		       "    address: \"127.0.0.1:10002\"\n"
-		       "tables:\n" USERLI_TABLE("alias", "    cache: {ttl: 300000ms}\n")
-			       USERLI_TABLE("domain", "    cache: {ttl: 300000ms}\n") USERLI_TABLE(
-				       "mailbox", "    cache: {ttl: 300000ms}\n")
-				       USERLI_TABLE("senders", "    cache: {ttl: "
-							       "300000ms}\n") USERLI_TABLE("quota",
-					       "") "  - name: ratelimit\n"
-						   "    type: ratelimit\n"
-						   "    param: quota\n"
-						   "    # half of it is for userli, which had "
-						   "5s\n"
-						   "    timeout: 10s\n"
-						   "    count_rejected: yes\n"
-						   "    on_exceed: \"REJECT Rate limit exceeded, "
-						   "please try again later\"\n");
+	check_printed(USERLI("3.x") LISTENERS CACHED("alias") CACHED("domain") CACHED("mailbox")
+			CACHED("senders") USERLI_TABLE("quota", "") RATELIMIT);
 }
 
 static void prints_all_of_userli(void **state)
@@ -330,12 +330,43 @@ static void prints_old_userli(void **state)
 			      "    address: \"127.0.0.1:10005\"\n"
 			      "tables:\n" USERLI_TABLE("alias", "") USERLI_TABLE("domain", "")
 				      USERLI_TABLE("mailbox", "") USERLI_TABLE("senders", ""));
-	setenv("SOCKETMAP_LISTEN_ADDR", ":1", 1); /* then it is 3.x */
-	setenv("LOOKUP_CACHE_TTL", "0", 1);
-	must(userli());
-	check_holds("  - protocol: socketmap\n    address: \":1\"\n");
-	assert_null(strstr(printed, "protocol: tcp"));
-	assert_null(strstr(printed, "cache:"));
+}
+
+/* Later releases came with an example that still had a variable of 1.x. */
+static void tells_the_release(void **state)
+{
+	static const char *const later[][2] = {{"SOCKETMAP_LISTEN_ADDR", ":1"},
+		{"POLICY_LISTEN_ADDR", ":1"}, {"SASL_LISTEN_ADDR", ":1"},
+		{"RATE_LIMIT_MESSAGE", "x"}, {"REDIS_URL", "redis://h:1/0"},
+		{"LOOKUP_CACHE_TTL", "0"}, {"POSTFIX_RECIPIENT_DELIMITER", "+"}};
+	(void)state;
+	setenv("USERLI_TOKEN", "hidden", 1);
+	setenv("ALIAS_LISTEN_ADDR", ":2", 1);
+	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
+		setenv(later[i][0], later[i][1], 1);
+		must(userli());
+		check_loads();
+		check_holds("userli-postfix-adapter 3.x");
+		assert_null(strstr(printed, "protocol: tcp"));
+		assert_int_equal(strstr(printed, "cache:") == NULL,
+			strcmp(later[i][0], "LOOKUP_CACHE_TTL") == 0);
+		unsetenv(later[i][0]);
+	}
+}
+
+static void prints_log_levels(void **state)
+{
+	static const char *const levels[][2] = {{"WARN", "warn"}, {"Error", "error"},
+		{"fatal", "error"}, {"DPanic", "error"}, {"loud", "loud"}};
+	(void)state;
+	setenv("USERLI_TOKEN", "hidden", 1);
+	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
+		char wanted[64];
+		setenv("LOG_LEVEL", levels[i][0], 1);
+		must(userli());
+		snprintf(wanted, sizeof(wanted), "log:\n  level: %s\n", levels[i][1]);
+		check_holds(wanted);
+	}
 }
 
 static void refuses_userli(void **state)
@@ -398,13 +429,16 @@ static void prints_connector(void **state)
 		"  - name: domain-lookup\n"
 		"    type: url\n"
 		"    param: \"https://somehost/tcp-lookup?key={}\"\n" LOOKUP AGENT
-		"    timeout: 2000ms\n" TOKEN "  - name: domain-lookup-2\n"
+		"    timeout: 2000ms\n    connect_timeout: 2000ms\n" TOKEN
+		"  - name: domain-lookup-2\n"
 		"    type: url\n"
 		"    param: \"https://somehost/socketmap-lookup?name={user}&key={}\"\n" LOOKUP AGENT
-		"    timeout: 2000ms\n" TOKEN "  - name: domain-lookup-3\n"
+		"    timeout: 2000ms\n    connect_timeout: 2000ms\n" TOKEN
+		"  - name: domain-lookup-3\n"
 		"    type: url\n"
 		"    param: \"https://somehost/policy\"\n"
-		"    method: POST\n" AGENT "    timeout: 2000ms\n" TOKEN);
+		"    method: POST\n" AGENT
+		"    timeout: 2000ms\n    connect_timeout: 2000ms\n" TOKEN);
 }
 
 static void prints_odd_endpoints(void **state)
@@ -426,7 +460,7 @@ static void prints_odd_endpoints(void **state)
 	check_holds("    address: \"localhost:2\"\n    table: endpoint\n");
 	check_holds("    param: \"http://h/{{x}}?own=$${{1}}&key={}\"\n");
 	check_holds("    list_separator: \"; \"\n    user_agent: \"a\\\"b\"\n"
-		    "    timeout: 99000ms\n  - name");
+		    "    timeout: 99000ms\n    connect_timeout: 99000ms\n  - name");
 	check_holds("    auth_token: \"$${x}\\\\\"\n");
 	check_holds("    timeout: 1ms\n");
 }
@@ -520,6 +554,8 @@ int main(void)
 		cmocka_unit_test_setup(prints_userli, clear_environment),
 		cmocka_unit_test_setup(prints_all_of_userli, clear_environment),
 		cmocka_unit_test_setup(prints_old_userli, clear_environment),
+		cmocka_unit_test_setup(tells_the_release, clear_environment),
+		cmocka_unit_test_setup(prints_log_levels, clear_environment),
 		cmocka_unit_test_setup(refuses_userli, clear_environment),
 		cmocka_unit_test(prints_connector),
 		cmocka_unit_test(prints_odd_endpoints),
