@@ -554,7 +554,8 @@ static void a_trace_lives_as_long_as_its_queries(void **state)
 	trace_leave(trace);
 }
 
-static void add_step(struct trace *trace, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void add_step(
+	struct trace *trace, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
