@@ -217,17 +217,10 @@ static struct str attribute(const struct question *ask, struct str name)
 /* So that neither small letters nor extensions make somebody else of him. */
 static struct str normalise(const struct query *query, struct str who)
 {
-	struct str local, domain;
-	who = mail_lower(str_trim(who), query->mem);
+	who = mail_identity(who, conf_of(query)->recipient_delimiter, query->mem);
 	if (who.len > MAX_IDENTITY)
 		who.len = MAX_IDENTITY;
-	if (!mail_split(who, &local, &domain))
-		return who;
-	struct str base = mail_without_extension(local, conf_of(query)->recipient_delimiter);
-	if (base.len == local.len)
-		return who;
-	return arena_printf(
-		query->mem, "%.*s@%.*s", (int)base.len, base.ptr, (int)domain.len, domain.ptr);
+	return who;
 }
 
 static struct str identity_of(const struct query *query)

@@ -62,3 +62,42 @@ struct str mail_lower(struct str key, struct arena *mem)
 			copy[n] = (char)(copy[n] - 'A' + 'a');
 	return (struct str){copy, key.len};
 }
+
+/* How many bytes at the start (or end) of a name are blanks, controls, or invisible: U+200B to U+200D
+ * and U+FEFF. */
+static size_t invisible(struct str key, bool at_end)
+{
+	static const char *const marks[] = {
+		"\xe2\x80\x8b", "\xe2\x80\x8c", "\xe2\x80\x8d", "\xef\xbb\xbf"};
+	if (key.len == 0)
+		return 0;
+	unsigned char c = (unsigned char)key.ptr[at_end ? key.len - 1 : 0];
+	if (c <= 0x20 || c == 0x7f)
+		return 1;
+	for (size_t i = 0; key.len >= 3 && i < sizeof(marks) / sizeof(*marks); i++)
+		if (memcmp(key.ptr + (at_end ? key.len - 3 : 0), marks[i], 3) == 0)
+			return 3;
+	return 0;
+}
+
+struct str mail_trim(struct str key)
+{
+	size_t n;
+	while ((n = invisible(key, false)) > 0)
+		key = str_skip(key, n);
+	while ((n = invisible(key, true)) > 0)
+		key.len -= n;
+	return key;
+}
+
+struct str mail_identity(struct str who, const char *delimiters, struct arena *mem)
+{
+	struct str local, domain;
+	who = mail_lower(mail_trim(who), mem);
+	if (!mail_split(who, &local, &domain))
+		return who;
+	struct str base = mail_without_extension(local, delimiters);
+	if (base.len == local.len)
+		return who;
+	return arena_printf(mem, "%.*s@%.*s", (int)base.len, base.ptr, (int)domain.len, domain.ptr);
+}
