@@ -64,33 +64,6 @@ struct ask {
 
 /* ---- keys ---- */
 
-/* How many bytes at the start (or end) of a key are blanks, controls, or invisible: U+200B to U+200D
- * and U+FEFF. */
-static size_t invisible(struct str key, bool at_end)
-{
-	static const char *const marks[] = {
-		"\xe2\x80\x8b", "\xe2\x80\x8c", "\xe2\x80\x8d", "\xef\xbb\xbf"};
-	if (key.len == 0)
-		return 0;
-	unsigned char c = (unsigned char)key.ptr[at_end ? key.len - 1 : 0];
-	if (c <= 0x20 || c == 0x7f)
-		return 1;
-	for (size_t i = 0; key.len >= 3 && i < sizeof(marks) / sizeof(*marks); i++)
-		if (memcmp(key.ptr + (at_end ? key.len - 3 : 0), marks[i], 3) == 0)
-			return 3;
-	return 0;
-}
-
-static struct str trim(struct str key)
-{
-	size_t n;
-	while ((n = invisible(key, false)) > 0)
-		key = str_skip(key, n);
-	while ((n = invisible(key, true)) > 0)
-		key.len -= n;
-	return key;
-}
-
 /* What userli allows in the names of its users and aliases. */
 static bool is_local(struct str local)
 {
@@ -116,7 +89,7 @@ static bool clean_key(const struct query *query, struct str key, struct str *cle
 	const struct userli_conf *conf = query->table->conf->conf;
 	const struct userli_shared *shared = query->table->conf->shared;
 	struct str domain, local;
-	domain = mail_lower(trim(key), query->mem);
+	domain = mail_lower(mail_trim(key), query->mem);
 	*clean = domain;
 	if (shared->endpoint->domains)
 		return is_domain(domain, query->mem);
@@ -597,6 +570,7 @@ static bool check(struct table_conf *table, struct error *error)
 		return false;
 	}
 	table->ops &= shared->endpoint->ops;
+	table->delimiters = conf->recipient_delimiter;
 	shared->http = (struct http_options){
 		.headers = shared->headers,
 		.user_agent = "mapmux/" MAPMUX_VERSION,

@@ -11,11 +11,14 @@ struct attempt_rules {
 	int64_t delay;  /* of the first failure's answer; each further one takes twice as long */
 	int64_t window; /* in which failures count */
 	int64_t per_user, per_address;
+	const char
+		*delimiters; /* begin an extension, which makes nobody else of a user; NULL: none */
 };
 
 /* An authentication: who wants to be whom. */
 struct attempt {
 	struct str user, address; /* the address may be empty: unknown */
+	const char *delimiters;   /* as those of the rules, by the table; or NULL */
 };
 
 enum { ATTEMPT_NAMES = 200000 }; /* users and addresses that are remembered */

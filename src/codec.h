@@ -15,7 +15,8 @@ struct message {
 		ask;   /* points into the input or the session: valid until the next decode() */
 	uint64_t tag;  /* the codec's own; comes back in encode() */
 	bool in_order; /* its answer must wait for the answers before it */
-	/* An authentication, whose failures count; lives as long as `ask`. Or NULL. */
+	/* An authentication, whose failures count; lives as long as `ask`. What the table makes of names is
+	 * not its affair. Or NULL. */
 	const struct attempt *attempt;
 };
 

@@ -203,6 +203,7 @@ static void trial_new(struct slot *slot, const struct attempt *attempt)
 	trial->slot = slot;
 	trial->attempt.user = arena_str(&slot->mem, attempt->user);
 	trial->attempt.address = arena_str(&slot->mem, attempt->address);
+	trial->attempt.delimiters = slot->query.table->conf->delimiters;
 	slot->trial = trial;
 }
 

@@ -57,6 +57,12 @@ static const struct setting settings[] = {
 		.fallback = "50",
 		.max = 1000000,
 		.help = "the same for a client's address, of IPv6 its /64; 0: no limit"},
+	{.name = "recipient_delimiter",
+		.kind = SET_STR,
+		AT(attempts.delimiters),
+		.fallback = "",
+		.help = "characters that begin an extension: with it a user fails as he does "
+			"without; the table's do so anyway"},
 	{.name = NULL},
 };
 

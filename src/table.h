@@ -112,6 +112,7 @@ struct table_conf {
 	 * is the outermost. */
 	struct table_conf *inner; /* of a composite: the one it stands around; else NULL */
 	bool hidden;              /* a composite stands around it */
+	const char *delimiters;   /* begin an extension that makes nobody else of a user; or NULL */
 	bool wants_ttl; /* a composite around it keeps answers as long as the source says */
 	void *composite_confs[MAX_COMPOSITES]; /* the settings of all, by composites[] */
 };
