@@ -1,6 +1,7 @@
 /* Rate limits for policy requests: so many messages, or recipients, of an identity within so long. */
 #include "ratelimit.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -346,7 +347,6 @@ static void count_in_memory(struct count *count)
 			conf_of(query)->count_rejected, now);
 	else
 		windows_look(windows, count->identity, &count->rules, now, count->uses);
-	table_set_counter(query->table, RATELIMIT_IDENTITIES, windows_size(windows));
 	answer(count);
 }
 
@@ -475,6 +475,13 @@ static void cancel(struct query *query)
 	redis_cancel(&count->redis);
 }
 
+static uint64_t measure(const struct table_conf *table, unsigned gauge)
+{
+	const struct ratelimit_shared *shared = table->shared;
+	assert(gauge == RATELIMIT_IDENTITIES);
+	return shared->windows ? windows_size(shared->windows) : 0;
+}
+
 static const char *const counters[] = {
 	[RATELIMIT_ALLOWED] = "allowed",
 	[RATELIMIT_EXCEEDED] = "exceeded",
@@ -499,4 +506,5 @@ const struct backend backend_ratelimit = {
 	.cancel = cancel,
 	.counters = counters,
 	.gauges = 1u << RATELIMIT_IDENTITIES,
+	.measure = measure,
 };

@@ -73,6 +73,8 @@ struct backend {
 
 	const char *const *counters; /* names of table_stats.counters; NULL ends them */
 	unsigned gauges; /* bits of those that say how it is now, not how often it was */
+	/* Any thread: a gauge of what all workers share; NULL: it is the sum of theirs. */
+	uint64_t (*measure)(const struct table_conf *table, unsigned gauge);
 	unsigned alarms; /* bits of gauges: not 0 is a breaker that is open */
 };
 
@@ -226,6 +228,9 @@ static inline void table_count(struct table *table, unsigned which)
 	table_set_counter(table, which,
 		atomic_load_explicit(&table->stats.counters[which], memory_order_relaxed) + 1);
 }
+
+/* Any thread: `counters` are the sums of all workers'; what they share is as it is now. */
+void table_measure(const struct table_conf *table, uint64_t *counters);
 
 /* NULL when there is none of that name. */
 const struct backend *backend_find(struct str name);
