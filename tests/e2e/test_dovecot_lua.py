@@ -116,7 +116,7 @@ class Dovecot23(Stand):
                 self.assertEqual(self.login(user)[0], "NO")
             except Closed:      # by a session process that has no user
                 pass
-        self.assertIn("/v1/lookup/users: 503", self.dovecot.log())
+        wait_until(lambda: "/v1/lookup/users: 503" in self.dovecot.log(), "Dovecot's log says why")
 
     def test_fields_do_not_open_doors(self):
         """Of a verified password's fields, none says that there is no password, or another."""
