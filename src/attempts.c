@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 
+#include "log.h"
 #include "mail.h"
 
 enum {
@@ -112,4 +113,16 @@ uint64_t attempts_failed(struct windows *failures, const struct attempt_rules *r
 		before = n > before ? n : before;
 	}
 	return (uint64_t)rules->delay << (before < MAX_DOUBLINGS ? before : MAX_DOUBLINGS);
+}
+
+void attempt_log(const struct attempt *attempt, bool refused, const char *listener)
+{
+	if (log_wants(LOG_LEVEL_INFO))
+		log_event(LOG_LEVEL_INFO,
+			refused ? "authentication refused: too many failures"
+				: "authentication failed",
+			(struct pair[]){{STR("user"), attempt->user},
+				{STR("rip"), attempt->address},
+				{STR("listener"), str_of(listener)}},
+			3);
 }

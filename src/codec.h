@@ -55,7 +55,7 @@ struct codec {
 	 * Where they do not, it is served to this machine only. NULL: it may be served to anybody. */
 	bool (*asks_proof)(const void *conf);
 
-	/* For messages with an `attempt`. NULL: it has none. */
+	/* For messages with an `attempt`: what their failures lead to. NULL: it has none. */
 	const struct attempt_rules *(*attempts)(const void *conf);
 
 	/* What is said before the client has said anything. NULL: nothing. */
