@@ -71,8 +71,7 @@ static void pass(struct query *query)
 	struct passage *passage = arena_alloc(query->mem, sizeof(*passage));
 	passage->work.leave = leave_passage;
 	passage->parent = query;
-	passage->child.mem = query->mem;
-	passage->child.deadline = query->deadline;
+	query_follow(&passage->child, query);
 	query->work = &passage->work;
 	question_copy(&passage->ask, query->ask, query->mem);
 	forget_changes(cache_of(query), &passage->ask);
@@ -108,6 +107,7 @@ static void answer_from(struct query *query, const struct cache_entry *entry)
 	bool whole = answer_unpack(cache_entry_answer(entry), &answer, query->mem);
 	assert(whole); /* nobody but us has written it */
 	answer.ttl = cache_seconds((int64_t)(entry->until_ms - cache_now(cache)));
+	query_note(query, "hit", "fresh for %u s more", answer.ttl);
 	table_count(cache->table, CACHE_HIT);
 	query_finish(query, &answer);
 }

@@ -31,6 +31,23 @@ static struct flight *flight_find(struct cache *cache, const struct cache_place 
 
 /* ---- waiting ---- */
 
+/* One who wants to know of each step; NULL: none of those who wait does. */
+static const struct query *find_traced(const struct flight *flight)
+{
+	const struct waiter *waiter;
+	TAILQ_FOREACH (waiter, &flight->waiters, link)
+		if (waiter->query->trace)
+			return waiter->query;
+	return NULL;
+}
+
+#define flight_note(flight, ...)                                                                   \
+	do {                                                                                       \
+		const struct query *traced = find_traced(flight);                                  \
+		if (traced)                                                                        \
+			query_tell(traced, __VA_ARGS__);                                           \
+	} while (0)
+
 /* A change that came meanwhile makes the old answer a wrong one. */
 static bool has_stale(const struct waiter *waiter)
 {
@@ -49,6 +66,7 @@ static void part(struct waiter *waiter)
 static void give_stale(struct waiter *waiter)
 {
 	table_count(waiter->flight->cache->table, CACHE_STALE);
+	query_note(waiter->query, "stale", "%s", "the table failed, or takes its time");
 	query_finish(waiter->query, &waiter->stale);
 }
 
@@ -173,6 +191,9 @@ static void on_answer(struct query *child);
 
 static void ask_source(struct flight *flight)
 {
+	const struct query *traced = find_traced(flight);
+	flight->child.trace = traced ? traced->trace : NULL;
+	flight->child.depth = traced ? traced->depth + 1 : 0;
 	if (query_begin(&flight->child, table_inner(flight->cache->table), &flight->ask, on_answer))
 		on_answer(&flight->child);
 }
@@ -183,6 +204,7 @@ static void on_read(struct level_read *read)
 {
 	struct flight *flight =
 		(struct flight *)(void *)((char *)read - offsetof(struct flight, read));
+	flight_note(flight, "second level", "%s", read->found ? "hit" : "miss");
 	if (read->found)
 		land(flight, &read->answer, false);
 	else
@@ -194,8 +216,10 @@ static void on_read(struct level_read *read)
 static void take_off(struct flight *flight)
 {
 	struct cache *cache = flight->cache;
-	if (cache->door && !meet_begin(&flight->meet))
+	if (cache->door && !meet_begin(&flight->meet)) {
+		flight_note(flight, "joined", "%s", "another worker asks the same already");
 		return;
+	}
 	if (!cache->level || !level_read_start(cache->level, &flight->read, &flight->place,
 				     &flight->mem, on_read))
 		ask_source(flight);
@@ -238,6 +262,7 @@ static void keep(struct flight *flight, const struct answer *answer)
 	if (flight->read.found && ttl > flight->read.left_ms)
 		ttl = flight->read.left_ms;
 	flight->place.until_ms = cache_now(cache) + (uint64_t)ttl;
+	flight_note(flight, ttl > 0 ? "kept" : "not kept", "for %lld ms", (long long)ttl);
 	if (ttl > 0)
 		cache_store_put(cache->store, &flight->place, answer, cache_now(cache));
 	else
@@ -330,8 +355,10 @@ static bool refuse(struct cache *cache, struct waiter *waiter)
 	if (!cache_refuse(cache, waiter->has_stale ? NULL : waiter->query))
 		return false;
 	table_count(cache->table, waiter->has_stale ? CACHE_STALE : CACHE_MISS);
-	if (waiter->has_stale)
-		query_finish(waiter->query, &waiter->stale);
+	if (!waiter->has_stale)
+		return true;
+	query_note(waiter->query, "stale", "%s", "the table is not asked: breaker open");
+	query_finish(waiter->query, &waiter->stale);
 	return true;
 }
 
@@ -349,12 +376,17 @@ void flight_wait(struct cache *cache, struct query *query, const struct cache_pl
 		return;
 	if (waiter->has_stale && cache->trouble_until_ms > cache_now(cache)) {
 		table_count(cache->table, CACHE_STALE);
+		query_note(query, "stale", "%s", "the table has failed a moment ago");
 		query_finish(query, &waiter->stale);
 		if (!flight && cache->nbehind < MAX_BEHIND)
 			fly_behind(cache, place, query->ask);
 		return;
 	}
 	table_count(cache->table, flight ? CACHE_JOINED : CACHE_MISS);
+	query_note(query, flight ? "joined" : "miss", "%s",
+		flight  ? "the same is asked already"
+		: stale ? "what is kept has expired"
+			: "");
 	if (flight)
 		join(flight, waiter);
 	else

@@ -93,7 +93,7 @@ static void ask_on(struct hop *hop, struct table *member)
 {
 	struct query *child = &hop->child;
 	do {
-		child->deadline = hop->parent->deadline; /* not what the member before it had */
+		query_follow(child, hop->parent);
 		if (!query_begin(child, member, hop->parent->ask, on_child))
 			return;
 		member = after(hop);
@@ -115,7 +115,6 @@ static void start(struct query *query)
 {
 	struct hop *hop = arena_alloc(query->mem, sizeof(*hop));
 	hop->parent = query;
-	hop->child.mem = query->mem;
 	query->work = hop;
 	/* check() has left only operations that one of the tables has. */
 	ask_on(hop, next_table(hop));

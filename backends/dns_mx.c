@@ -377,7 +377,10 @@ static void on_addresses(struct dns_query *dns)
 					      .ptr;
 	} else {
 		lower_ttl(search, dns);
-		host->ours |= leads_to_us(shared_of(search), dns);
+		bool ours = leads_to_us(shared_of(search), dns);
+		host->ours |= ours;
+		query_note(search->query, "host", "%.*s: %s", (int)host->name.len, host->name.ptr,
+			ours ? "an address is ours" : "none of these addresses is ours");
 	}
 	if (!decide(search))
 		probe_hosts(search);
@@ -399,6 +402,7 @@ static void start_probes(struct search *search)
 		probe->search = search;
 		probe->dns.mem = search->query->mem;
 		probe->dns.done = on_addresses;
+		probe->dns.asker = search->query;
 	}
 	probe_hosts(search);
 }
@@ -416,12 +420,15 @@ static int by_preference(const void *a, const void *b)
 static void add_host(struct search *search, struct str name, unsigned preference)
 {
 	const struct mx_shared *shared = shared_of(search);
+	bool ours = is_our_name(shared, name);
 	search->hosts[search->nhosts++] = (struct host){
 		.name = name,
 		.preference = preference,
 		.left = (unsigned)shared->ntypes,
-		.ours = is_our_name(shared, name),
+		.ours = ours,
 	};
+	query_note(search->query, "host", "%.*s, preference %u, %s", (int)name.len, name.ptr,
+		preference, ours ? "ours by name" : "not ours by name");
 }
 
 /* The root is no host: alone it says that the domain takes no mail (RFC 7505), and beside others it
@@ -490,6 +497,7 @@ static bool answer_now(const struct table *table, struct query *query, struct st
 	}
 	if (!mx_cache_find(state->cache, *domain, table->turn->now_ms, &ours, &ttl))
 		return false;
+	query_note(query, "known", "for %u s more", ttl);
 	answer(query, *domain, ours, ttl);
 	return true;
 }
@@ -512,6 +520,7 @@ static void start(struct query *query)
 	search->ttl = UINT32_MAX;
 	search->mx.mem = query->mem;
 	search->mx.done = on_mx;
+	search->mx.asker = query;
 	query->work = search;
 	resolver_start(state->resolver, &search->mx, domain, DNS_MX);
 }

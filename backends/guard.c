@@ -241,6 +241,7 @@ static bool retry(struct guarded *guarded)
 		return false;
 	guarded->retries++;
 	table_count(table, GUARD_RETRIES);
+	query_note(parent, "retry", "in %llu ms", (unsigned long long)(due - table->turn->now_ms));
 	timer_set(table->turn->timers, &guarded->timer, due, on_timer);
 	return true;
 }
@@ -287,8 +288,7 @@ static void ask(struct guarded *guarded)
 		shun(parent->table, parent);
 		return;
 	}
-	guarded->child.mem = parent->mem;
-	guarded->child.deadline = parent->deadline;
+	query_follow(&guarded->child, parent);
 	if (!query_begin(&guarded->child, table_inner(parent->table), parent->ask, on_child))
 		return;
 	/* Answered at once: nobody was asked, so nothing is learnt. */

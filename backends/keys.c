@@ -187,7 +187,7 @@ static void ask_on(struct walk *walk)
 	struct query *parent = walk->parent;
 	do {
 		walk->ask.key = walk->keys[walk->next++];
-		walk->child.deadline = parent->deadline;
+		query_follow(&walk->child, parent);
 		if (!query_begin(&walk->child, table_inner(parent->table), &walk->ask, on_child))
 			return;
 	} while (goes_on(walk));
@@ -230,7 +230,6 @@ static void start(struct query *query)
 	}
 	struct walk *walk = arena_alloc(query->mem, sizeof(*walk) + n * sizeof(walk->keys[0]));
 	walk->parent = query;
-	walk->child.mem = query->mem;
 	walk->ask = *ask;
 	if (conf->lowercase && ask->nchanges > 0)
 		walk->ask.changes = lower_changes(ask, query->mem);

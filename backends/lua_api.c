@@ -224,11 +224,9 @@ static int api_lookup(lua_State *L)
 	read_options(L, &run->ask);
 	luaL_argcheck(L, !str_has(key, '\0'), 2, "a key with a NUL");
 	luaL_argcheck(L, !str_has(run->ask.user, '\0'), 3, "a user with a NUL");
-	run->child = (struct query){
-		.table = find_table(L, run, name),
-		.mem = &run->mem,
-		.deadline = run->query->deadline,
-	};
+	run->child = (struct query){.table = find_table(L, run, name)};
+	query_follow(&run->child, run->query);
+	run->child.mem = &run->mem;
 	return run_wait(L, run, begin_lookup, stop_lookup, finish_lookup);
 }
 

@@ -204,6 +204,7 @@ static int api_request(lua_State *L)
 	run->fetch = (struct http_fetch){
 		.mem = &run->mem,
 		.done = on_fetched,
+		.asker = run->query,
 		.method = method,
 		.url = url,
 		.want_head = true,

@@ -114,7 +114,7 @@ static int api_dns(lua_State *L)
 	run->ask = (struct question){.key = name, .flags = type};
 	if (type == DNS_PTR)
 		resolver_reverse(name, &run->mem, &run->ask.key);
-	run->dns = (struct dns_query){.mem = &run->mem, .done = on_resolved};
+	run->dns = (struct dns_query){.mem = &run->mem, .done = on_resolved, .asker = run->query};
 	return run_wait(L, run, begin_dns, stop_dns, finish_dns);
 }
 
@@ -316,7 +316,7 @@ static int api_redis(lua_State *L)
 	struct run *run = run_of(L);
 	if (!run_home(run)->redis)
 		return luaL_error(L, "redis: the table's option `redis` names no server");
-	run->redis = (struct redis_ask){.mem = &run->mem, .done = on_replied};
+	run->redis = (struct redis_ask){.mem = &run->mem, .done = on_replied, .asker = run->query};
 	if (lua_istable(L, 1))
 		read_transaction(L, run);
 	else

@@ -395,7 +395,7 @@ static void ask_limits(struct count *count)
 	const struct table_list *tables = &conf_of(query)->tables;
 	count->child_ask =
 		(struct question){.op = OP_LOOKUP, .form = FORM_JSON, .key = count->identity};
-	count->child.mem = query->mem;
+	query_follow(&count->child, query);
 	count->child.deadline = deadline_of_limits(query);
 	if (query_begin(&count->child, table_of(query->table, tables->tables[0]), &count->child_ask,
 		    on_limits))

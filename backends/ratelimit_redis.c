@@ -146,6 +146,7 @@ static void send(struct count *count, size_t nwords, void (*answered)(struct red
 	count->command = (struct redis_command){nwords, count->words};
 	count->redis = (struct redis_ask){.mem = count->parent->mem,
 		.done = answered,
+		.asker = count->parent,
 		.commands = &count->command,
 		.ncommands = 1};
 	redis_start(count->parent->table->state, &count->redis);

@@ -197,6 +197,7 @@ static void call_init(struct call *call, struct query *query, void (*answered)(s
 {
 	call->ask.mem = query->mem;
 	call->ask.done = on_asked;
+	call->ask.asker = query;
 	call->query = query;
 	call->answered = answered;
 	query->work = call;

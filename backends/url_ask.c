@@ -46,19 +46,37 @@ static void upstream_answered(const struct url_ask *ask)
 			url_origin_of(ask));
 }
 
-bool url_fill(const struct url_ask *ask, struct buf *url)
+static struct template_values values_of(const struct url_ask *ask)
 {
 	const struct query *query = ask->query;
-	const struct url_shared *shared = url_shared_of(query);
 	bool priv = ask->scope == SCOPE_PRIV;
-	const struct template_values values = {
+	return (struct template_values){
 		.key = ask->key,
 		.user = query->ask->user,
 		.table = str_of(query->table->conf->name),
 		.scope = priv ? STR("priv") : STR("shared"),
-		.suffix = priv ? shared->suffix : NULL,
+		.suffix = priv ? url_shared_of(query)->suffix : NULL,
 		.is_prefix = ask->is_prefix,
 	};
+}
+
+/* The URL for a trace: the template may hold tokens. */
+static const char *show(const struct url_ask *ask)
+{
+	const struct template_values values = values_of(ask);
+	struct buf url = {.max = MAX_URL};
+	template_show(url_shared_of(ask->query)->upstreams[ask->upstream], &values, &url);
+	const char *shown = arena_str(ask->fetch.mem, buf_str(&url)).ptr;
+	buf_free(&url);
+	return shown;
+}
+
+bool url_fill(const struct url_ask *ask, struct buf *url)
+{
+	const struct query *query = ask->query;
+	const struct url_shared *shared = url_shared_of(query);
+	const struct template_values values = values_of(ask);
+	bool priv = ask->scope == SCOPE_PRIV;
 	buf_reset(url);
 	if (priv && query->ask->user.len == 0)
 		return false;
@@ -73,7 +91,8 @@ static void on_fetched(struct http_fetch *fetch);
 /* To the next upstream. False when the key cannot go out. */
 static bool ask_next(struct url_ask *ask)
 {
-	struct table *table = ask->query->table;
+	const struct query *query = ask->query;
+	struct table *table = query->table;
 	struct url_state *state = table->state;
 	unsigned n = url_shared_of(ask->query)->nupstreams;
 	ask->upstream = pick_upstream(state, n, ask->tried, table->turn->now_ms);
@@ -83,6 +102,7 @@ static bool ask_next(struct url_ask *ask)
 	if (n > 1)
 		ask->pass = breaker_enter(&state->breakers[ask->upstream], table->turn->now_ms);
 	ask->fetch.url = state->url.ptr;
+	ask->fetch.shown = query->trace ? show(ask) : NULL;
 	http_start(state->pool, &ask->fetch);
 	return true;
 }
@@ -101,6 +121,7 @@ void url_ask_init(struct url_ask *ask, struct query *query, void (*answered)(str
 {
 	ask->fetch.mem = query->mem;
 	ask->fetch.done = on_fetched;
+	ask->fetch.asker = query;
 	ask->fetch.method = "GET";
 	ask->fetch.want_head = query->table->conf->wants_ttl;
 	ask->fetch.once = query->table->conf->options.side_effects;

@@ -77,10 +77,9 @@ static bool is_local(struct str local)
 }
 
 /* A domain goes out as it came, but for capitals: userli compares it so. */
-static bool is_domain(struct str domain, struct arena *mem)
+static bool clean_domain(struct str domain, struct arena *mem, struct str *clean)
 {
-	struct str ascii;
-	return !str_has(domain, '\0') && domain_ascii(domain, mem, &ascii);
+	return !str_has(domain, '\0') && domain_small(domain, mem, clean);
 }
 
 /* The key as userli knows it; false when it can have none such. */
@@ -88,17 +87,17 @@ static bool clean_key(const struct query *query, struct str key, struct str *cle
 {
 	const struct userli_conf *conf = query->table->conf->conf;
 	const struct userli_shared *shared = query->table->conf->shared;
-	struct str domain, local;
-	domain = mail_lower(mail_trim(key), query->mem);
-	*clean = domain;
+	struct str domain = mail_trim(key), local;
 	if (shared->endpoint->domains)
-		return is_domain(domain, query->mem);
+		return clean_domain(domain, query->mem, clean);
 	if (!str_cut(&domain, '@', &local))
 		return false;
-	local = mail_without_extension(local, conf->recipient_delimiter);
+	local = mail_without_extension(mail_lower(local, query->mem), conf->recipient_delimiter);
+	if (!is_local(local) || !clean_domain(domain, query->mem, &domain))
+		return false;
 	*clean = arena_printf(
 		query->mem, "%.*s@%.*s", (int)local.len, local.ptr, (int)domain.len, domain.ptr);
-	return is_local(local) && is_domain(domain, query->mem);
+	return true;
 }
 
 /* ---- what came back ---- */
@@ -356,6 +355,7 @@ static struct ask *ask_new(struct query *query, void (*done)(struct http_fetch *
 	ask->fetch.mem = query->mem;
 	ask->fetch.method = "GET";
 	ask->fetch.done = done;
+	ask->fetch.asker = query;
 	query->work = ask;
 	return ask;
 }

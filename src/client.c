@@ -16,25 +16,35 @@ static const char usage[] =
 	"       mapmux query [OPTIONS] dict:... --set KEY VALUE | --unset KEY | --inc KEY N ...\n"
 	"ENDPOINT   socketmap:unix:PATH:TABLE  socketmap:inet:HOST:PORT:TABLE\n"
 	"           dict:unix:PATH:TABLE       dict:inet:HOST:PORT:TABLE\n"
+	"           http:unix:PATH:TABLE       http:inet:HOST:PORT:TABLE\n"
 	"           tcp:HOST:PORT\n"
 	"KEY        - reads keys from standard input, one a line\n"
 	"  --json            one JSON object a line\n"
 	"  --timeout 10s     the longest wait for one answer\n"
-	"dict only; a KEY or PREFIX without priv/ or shared/ gets shared/:\n"
+	"dict and http:\n"
 	"  --user U          on whose behalf; needed by priv/ keys\n"
+	"http only:\n"
+	"  --trace           tell the way of the answer: each part, cache, request, and when\n"
+	"  --form text|json  the value as Postfix or as Dovecot (the default) would get it\n"
+	"  --scope shared|priv  whose the key is\n"
+	"  --token-file FILE what the listener wants as a Bearer\n"
+	"dict only; a KEY or PREFIX without priv/ or shared/ gets shared/:\n"
 	"  --dict-version N  2, 3 (as Dovecot 2.3.17 and later) or 4 (as Dovecot 2.4)\n"
 	"  --iterate PREFIX  list what is under it: --recurse, --no-value, --exact, --max N\n"
 	"  --set, --unset, --inc  all that are given form one transaction, in order\n"
 	"exit code: 0 found, 1 not found, 2 error\n";
+
+/* What an option is good for. */
+enum use { FOR_ANY, FOR_DICT, FOR_HTTP, FOR_DICT_OR_HTTP, FOR_ITERATE, FOR_COUNT };
 
 struct options {
 	struct arena mem;
 	struct endpoint endpoint;
 	const char *endpoint_text;
 	struct str user, prefix, first_key; /* of the changes, as it was given */
-	bool help, json, iterate;
-	const char *dict_only; /* an option that needs a dict; NULL: none was given */
-	const char *iterate_only;
+	bool help, json, iterate, priv, text, trace;
+	struct str token;
+	const char *given[FOR_COUNT]; /* an option for that use; NULL: there is none */
 	int64_t timeout;
 	int version;
 	unsigned flags;
@@ -48,7 +58,7 @@ struct options {
 struct option {
 	const char *name, *takes;
 	int n; /* arguments */
-	enum { FOR_ANY, FOR_DICT, FOR_ITERATE } use;
+	enum use use;
 	bool (*read)(struct options *options, const struct option *option, char **argv,
 		struct error *error);
 	unsigned flag;
@@ -90,6 +100,44 @@ static bool read_user(
 	(void)error;
 	options->user = str_of(argv[0]);
 	return true;
+}
+
+static bool read_trace(
+	struct options *options, const struct option *option, char **argv, struct error *error)
+{
+	(void)option;
+	(void)argv;
+	(void)error;
+	options->trace = true;
+	return true;
+}
+
+/* One of two words: *is_second says which. */
+static bool read_choice(const struct option *option, const char *word, const char *first,
+	const char *second, bool *is_second, struct error *error)
+{
+	*is_second = strcmp(word, second) == 0;
+	return *is_second || strcmp(word, first) == 0 ||
+	       error_set(error, "%s: '%s'; allowed: %s %s", option->name, word, first, second);
+}
+
+static bool read_form(
+	struct options *options, const struct option *option, char **argv, struct error *error)
+{
+	return read_choice(option, argv[0], "json", "text", &options->text, error);
+}
+
+static bool read_scope(
+	struct options *options, const struct option *option, char **argv, struct error *error)
+{
+	return read_choice(option, argv[0], "shared", "priv", &options->priv, error);
+}
+
+static bool read_token(
+	struct options *options, const struct option *option, char **argv, struct error *error)
+{
+	(void)option;
+	return setting_read_secret(argv[0], &options->mem, &options->token, error);
 }
 
 static bool read_version(
@@ -151,7 +199,11 @@ static const struct option known[] = {
 	{"--help", "", 0, FOR_ANY, read_help, 0},
 	{"--json", "", 0, FOR_ANY, read_json, 0},
 	{"--timeout", "TIME", 1, FOR_ANY, read_timeout, 0},
-	{"--user", "U", 1, FOR_DICT, read_user, 0},
+	{"--user", "U", 1, FOR_DICT_OR_HTTP, read_user, 0},
+	{"--trace", "", 0, FOR_HTTP, read_trace, 0},
+	{"--form", "text|json", 1, FOR_HTTP, read_form, 0},
+	{"--scope", "shared|priv", 1, FOR_HTTP, read_scope, 0},
+	{"--token-file", "FILE", 1, FOR_HTTP, read_token, 0},
 	{"--dict-version", "2|3|4", 1, FOR_DICT, read_version, 0},
 	{"--iterate", "PREFIX", 1, FOR_DICT, read_iterate, 0},
 	{"--recurse", "", 0, FOR_ITERATE, read_flag, ITER_RECURSE},
@@ -179,10 +231,7 @@ static bool read_option(
 		return error_set(error, "%s is no option; see mapmux query --help", argv[*at]);
 	if (argc - *at - 1 < option->n)
 		return error_set(error, "%s must be followed by %s", option->name, option->takes);
-	if (option->use == FOR_DICT)
-		options->dict_only = option->name;
-	if (option->use == FOR_ITERATE)
-		options->iterate_only = option->name;
+	options->given[option->use] = option->name;
 	char **taken = argv + *at + 1;
 	*at += option->n;
 	return option->read(options, option, taken, error);
@@ -217,13 +266,32 @@ static bool complete_key(
 	return true;
 }
 
+/* Does the endpoint's protocol have what the options want? */
+static bool check_use(const struct options *options, struct error *error)
+{
+	bool dict = options->endpoint.protocol == ASK_DICT;
+	bool http = options->endpoint.protocol == ASK_HTTP;
+	const struct {
+		enum use use;
+		bool fits;
+		const char *needs;
+	} uses[] = {
+		{FOR_DICT, dict, "dict:..."},
+		{FOR_ITERATE, dict, "dict:..."},
+		{FOR_HTTP, http, "http:..."},
+		{FOR_DICT_OR_HTTP, dict || http, "dict:... or http:..."},
+	};
+	for (size_t i = 0; i < sizeof(uses) / sizeof(*uses); i++)
+		if (options->given[uses[i].use] && !uses[i].fits)
+			return error_set(error, "%s needs an endpoint %s",
+				options->given[uses[i].use], uses[i].needs);
+	return true;
+}
+
 static bool check_dict(struct options *options, struct error *error)
 {
-	if (options->endpoint.protocol != ASK_DICT && (options->dict_only || options->iterate_only))
-		return error_set(error, "%s needs an endpoint dict:...",
-			options->dict_only ? options->dict_only : options->iterate_only);
-	if (options->iterate_only && !options->iterate)
-		return error_set(error, "%s needs --iterate PREFIX", options->iterate_only);
+	if (options->given[FOR_ITERATE] && !options->iterate)
+		return error_set(error, "%s needs --iterate PREFIX", options->given[FOR_ITERATE]);
 	if (options->iterate && !complete_key(options, &options->prefix, &options->mem, error))
 		return false;
 	for (size_t i = 0; i < options->nchanges; i++)
@@ -246,7 +314,7 @@ static bool read_options(struct options *options, int argc, char **argv, struct 
 	if (!options->endpoint_text)
 		return error_set(error, "an ENDPOINT is missing; see mapmux query --help");
 	if (!endpoint_parse(options->endpoint_text, &options->mem, &options->endpoint, error) ||
-		!check_dict(options, error))
+		!check_use(options, error) || !check_dict(options, error))
 		return false;
 	int kinds = (options->iterate ? 1 : 0) + (options->nchanges > 0) + (options->nkeys > 0);
 	if (kinds != 1)
@@ -309,6 +377,10 @@ static void print_json(struct run *run, const struct str *key, const struct repl
 	}
 	if (why.len > 0 && !print_quoted(",\"reason\":", why, &mem))
 		run->failed = true;
+	if (reply->trace.len > 0) {
+		printf(",\"trace\":");
+		print_text(reply->trace);
+	}
 	printf("}\n");
 	arena_clear(&mem);
 }
@@ -337,6 +409,7 @@ static void print_reply(struct run *run, const struct str *key, const struct rep
 		print_json(run, key, reply);
 		return;
 	}
+	client_print_trace(reply->trace);
 	for (size_t i = 0; i < reply->nvalues; i++) {
 		if (run->several && key) {
 			print_text(*key);
@@ -446,7 +519,11 @@ static int ask(struct options *options)
 	run.peer = (struct peer){.endpoint = &options->endpoint,
 		.timeout_ms = options->timeout,
 		.user = options->user,
-		.version = options->version};
+		.version = options->version,
+		.priv = options->priv,
+		.text = options->text,
+		.trace = options->trace,
+		.token = options->token};
 	if (options->iterate)
 		iterate(&run);
 	else if (options->nchanges > 0)

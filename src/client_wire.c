@@ -51,7 +51,7 @@ static bool parse_map(
 bool endpoint_parse(
 	const char *text, struct arena *mem, struct endpoint *endpoint, struct error *error)
 {
-	static const char *const names[] = {"socketmap", "dict", "tcp"};
+	static const char *const names[] = {"socketmap", "dict", "http", "tcp"};
 	struct str rest = str_of(text), protocol;
 	struct error why = {"is none"};
 	size_t n = 0;
@@ -65,8 +65,7 @@ bool endpoint_parse(
 		return true;
 	return error_set(error,
 		"endpoint '%s': %s; allowed: socketmap:unix:PATH:TABLE, "
-		"socketmap:inet:HOST:PORT:TABLE, dict:unix:PATH:TABLE, dict:inet:HOST:PORT:TABLE, "
-		"tcp:HOST:PORT",
+		"socketmap:inet:HOST:PORT:TABLE, the same with dict or http, tcp:HOST:PORT",
 		text, why.text);
 }
 
@@ -292,6 +291,7 @@ void peer_close(struct peer *peer)
 	if (peer->connected)
 		close(peer->fd);
 	peer->connected = false;
+	client_http_close(peer);
 	buf_free(&peer->in);
 	buf_free(&peer->out);
 }
@@ -595,7 +595,10 @@ static bool ask_dict(struct peer *peer, struct str key, struct arena *mem, struc
 void peer_lookup(struct peer *peer, struct str key, struct arena *mem, struct reply *reply)
 {
 	static bool (*const asks[])(struct peer *, struct str, struct arena *, struct reply *) = {
-		[ASK_SOCKETMAP] = ask_socketmap, [ASK_DICT] = ask_dict, [ASK_TCP] = ask_tcp};
+		[ASK_SOCKETMAP] = ask_socketmap,
+		[ASK_DICT] = ask_dict,
+		[ASK_HTTP] = client_http_ask,
+		[ASK_TCP] = ask_tcp};
 	bool ok;
 	do {
 		ok = asks[peer->endpoint->protocol](peer, key, mem, reply);

@@ -309,7 +309,7 @@ static bool read_converted(struct args *args, const char *file)
 		return error_set(args->error, PLACE ": --as: out of memory");
 	bool good =
 		file ? convert_connector(file, out, args->error) : convert_userli(out, args->error);
-	if (!good)
+	if (!good && !file) /* a file is a place itself */
 		error_prefix(args->error, PLACE ": --as");
 	if (fclose(out) != 0 && good)
 		good = error_set(args->error, PLACE ": --as: out of memory");

@@ -7,6 +7,7 @@
 
 #include "config_parts.h"
 #include "config_convert.h"
+#include "json.h"
 
 enum { FILE_MAX = 1 << 20 };
 
@@ -22,47 +23,65 @@ static bool read_json(const char *path, char **text, struct error *error)
 	return good || error_set(error, "cannot read %s; allowed: JSON text of up to 1m", path);
 }
 
-/* Keys are those the program knew: like it, we refuse all others. */
-static bool check_keys(
-	const char *place, const cJSON *object, const char *const *known, struct error *error)
+/* An object of the file. */
+struct source {
+	const char *path;
+	struct str text;     /* of the whole file */
+	const char *pointer; /* to the object: "", or "/endpoints/2" */
+	const char *prefix;  /* of its keys in messages: "", or "endpoints[2]" */
+	const cJSON *object;
+	struct arena *mem;
+	struct error *error;
+};
+
+/* What a message about a key begins with: "FILE:LINE: endpoints[2].mode". */
+static const char *place_of(const struct source *source, const char *key)
 {
-	struct arena mem = {0};
-	bool good = cJSON_IsObject(object) || fail_at(error, place, "is no JSON object");
-	for (const cJSON *item = good ? object->child : NULL; item && good; item = item->next) {
-		struct choices choices = {.mem = &mem, .wanted = str_of(item->string)};
+	const char *pointer = arena_printf(source->mem, "%s/%s", source->pointer, key).ptr;
+	return arena_printf(source->mem, "%s:%zu: %s%s%s", source->path,
+		json_line(source->text, pointer), source->prefix,
+		*source->prefix && *key ? "." : "", key)
+		.ptr;
+}
+
+/* Keys are those the program knew: like it, we refuse all others. */
+static bool check_keys(const struct source *source, const char *const *known)
+{
+	for (const cJSON *item = source->object->child; item; item = item->next) {
+		struct choices choices = {.mem = source->mem, .wanted = str_of(item->string)};
 		bool found = false;
 		for (int i = 0; known[i]; i++) {
 			choices_add(&choices, known[i]);
 			found = found || strcmp(known[i], item->string) == 0;
 		}
 		if (!found)
-			good = fail_at(error, place, "unknown key %s; %s", item->string,
-				choices_print(&choices));
+			return fail_at(source->error, place_of(source, item->string),
+				"unknown key; %s", choices_print(&choices));
 	}
-	arena_clear(&mem);
-	return good;
+	return true;
 }
 
-static bool get_text(const char *place, const cJSON *object, const char *key, const char *fallback,
-	const char **text, struct error *error)
+static bool get_text(
+	const struct source *source, const char *key, const char *fallback, const char **text)
 {
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(source->object, key);
 	*text = item ? cJSON_GetStringValue(item) : fallback;
-	return *text || fail_at(error, place, "%s: %s", key,
+	return *text || fail_at(source->error, place_of(source, key), "%s",
 				item ? "must be a string" : "is missing; it must be given");
 }
 
-static bool get_number(const char *place, const cJSON *object, const char *key, int fallback,
-	int min, int max, int *number, struct error *error)
+static bool get_number(
+	const struct source *source, const char *key, int fallback, int min, int max, int *number)
 {
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(source->object, key);
 	if (!item && fallback < 0)
-		return fail_at(error, place, "%s: is missing; it must be given", key);
+		return fail_at(
+			source->error, place_of(source, key), "is missing; it must be given");
 	double value = item ? item->valuedouble : fallback;
 	if (item && (!cJSON_IsNumber(item) || !(value >= min && value <= max) ||
 			    value != (double)(int)value))
-		return fail_at(
-			error, place, "%s: allowed: whole numbers from %d to %d", key, min, max);
+		return fail_at(source->error, place_of(source, key),
+			"allowed: whole numbers from %d to %d", min, max);
 	*number = (int)value;
 	return true;
 }
@@ -70,39 +89,38 @@ static bool get_number(const char *place, const cJSON *object, const char *key, 
 struct endpoint {
 	const char *name, *mode, *target, *address, *token, *separator;
 	int port, timeout;
-	const char *protocol;
+	const char *protocol, *table; /* here */
 };
 
-static bool read_endpoint(
-	const char *place, const cJSON *json, struct endpoint *endpoint, struct error *error)
+static bool find_protocol(const struct source *source, struct endpoint *endpoint)
 {
-	static const char *const keys[] = {"name", "mode", "target", "bind-address", "bind-port",
-		"auth-token", "request-timeout", "list-separator", NULL};
 	static const char *const modes[][2] = {
 		{"tcp-lookup", "tcp"}, {"socketmap-lookup", "socketmap"}, {"policy", "policy"}};
-	if (!check_keys(place, json, keys, error) ||
-		!get_text(place, json, "name", NULL, &endpoint->name, error) ||
-		!get_text(place, json, "mode", NULL, &endpoint->mode, error) ||
-		!get_text(place, json, "target", NULL, &endpoint->target, error) ||
-		!get_text(place, json, "bind-address", NULL, &endpoint->address, error) ||
-		!get_text(place, json, "auth-token", "", &endpoint->token, error) ||
-		!get_text(place, json, "list-separator", ",", &endpoint->separator, error) ||
-		!get_number(place, json, "bind-port", -1, 1, 65535, &endpoint->port, error) ||
-		!get_number(
-			place, json, "request-timeout", 2000, 1, 99000, &endpoint->timeout, error))
-		return false;
-	/* These have no fallback; the analyzer does not see that. */
-	assert(endpoint->mode && endpoint->address);
-	endpoint->protocol = NULL;
+	assert(endpoint->mode); /* has no fallback; the analyzer does not see that */
 	for (int i = 0; i < 3; i++)
 		if (strcmp(endpoint->mode, modes[i][0]) == 0)
 			endpoint->protocol = modes[i][1];
-	if (endpoint->protocol)
-		return true;
-	fail_at(error, place,
-		"mode: \"%s\" is not known; allowed: tcp-lookup, socketmap-lookup, policy",
-		endpoint->mode);
-	return false;
+	return endpoint->protocol ||
+	       fail_at(source->error, place_of(source, "mode"),
+		       "\"%s\" is not known; allowed: tcp-lookup, socketmap-lookup, policy",
+		       endpoint->mode);
+}
+
+static bool read_endpoint(const struct source *source, struct endpoint *endpoint)
+{
+	static const char *const keys[] = {"name", "mode", "target", "bind-address", "bind-port",
+		"auth-token", "request-timeout", "list-separator", NULL};
+	if (!cJSON_IsObject(source->object))
+		return fail_at(source->error, place_of(source, ""), "must be an object");
+	return check_keys(source, keys) && get_text(source, "name", NULL, &endpoint->name) &&
+	       get_text(source, "mode", NULL, &endpoint->mode) &&
+	       get_text(source, "target", NULL, &endpoint->target) &&
+	       get_text(source, "bind-address", NULL, &endpoint->address) &&
+	       get_text(source, "auth-token", "", &endpoint->token) &&
+	       get_text(source, "list-separator", ",", &endpoint->separator) &&
+	       get_number(source, "bind-port", -1, 1, 65535, &endpoint->port) &&
+	       get_number(source, "request-timeout", 2000, 1, 99000, &endpoint->timeout) &&
+	       find_protocol(source, endpoint);
 }
 
 static void write_listener(const struct endpoint *endpoint, FILE *out)
@@ -113,7 +131,7 @@ static void write_listener(const struct endpoint *endpoint, FILE *out)
 		arena_printf(&mem, v6 ? "[%s]:%d" : "%s:%d", endpoint->address, endpoint->port);
 	convert_put(out, "  - protocol", endpoint->protocol);
 	convert_put(out, "    address", address.ptr);
-	convert_put(out, "    table", endpoint->name);
+	convert_put(out, "    table", endpoint->table);
 	if (strcmp(endpoint->protocol, "socketmap") == 0)
 		fputs("    any_name: yes # the name went to the service, as {user} does now\n",
 			out);
@@ -148,7 +166,7 @@ static void write_table(const struct endpoint *endpoint, const char *agent, FILE
 {
 	struct arena mem = {0};
 	bool policy = strcmp(endpoint->protocol, "policy") == 0;
-	convert_put(out, "  - name", endpoint->name);
+	convert_put(out, "  - name", endpoint->table);
 	fputs("    type: url\n", out);
 	convert_put(out, "    param", template_of(endpoint, &mem).ptr);
 	if (policy)
@@ -168,59 +186,97 @@ static void write_table(const struct endpoint *endpoint, const char *agent, FILE
 	arena_clear(&mem);
 }
 
-static bool write_all(const char *path, const cJSON *json, FILE *out, struct error *error)
+/* The name was for logs alone. Here it tells tables apart, and protocols end it at a blank. */
+static const char *table_name(
+	const struct endpoint *others, size_t n, const char *name, struct arena *mem)
+{
+	struct str plain = arena_str(mem, str_of(*name ? name : "endpoint"));
+	for (char *c = (char *)plain.ptr; *c; c++)
+		*c = (unsigned char)*c <= ' ' || *c == 0x7f ? '-' : *c;
+	const char *unique = plain.ptr;
+	int times = 1;
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(others[i].table, unique) == 0) {
+			unique = arena_printf(mem, "%s-%d", plain.ptr, ++times).ptr;
+			i = (size_t)-1; /* from the first again */
+		}
+	return unique;
+}
+
+static bool read_endpoints(const struct source *source, struct endpoint **endpoints, size_t *count)
+{
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(source->object, "endpoints");
+	size_t n = 0;
+	if (!cJSON_IsArray(list) || !list->child)
+		return fail_at(source->error, place_of(source, "endpoints"),
+			"must be a list of at least one object");
+	*endpoints =
+		arena_alloc(source->mem, (size_t)cJSON_GetArraySize(list) * sizeof(**endpoints));
+	for (const cJSON *item = list->child; item; item = item->next) {
+		struct source part = *source;
+		struct endpoint *endpoint = *endpoints + n;
+		part.object = item;
+		part.pointer = arena_printf(source->mem, "/endpoints/%zu", n).ptr;
+		part.prefix = arena_printf(source->mem, "endpoints[%zu]", n).ptr;
+		if (!read_endpoint(&part, endpoint))
+			return false;
+		endpoint->table = table_name(*endpoints, n++, endpoint->name, source->mem);
+	}
+	*count = n;
+	return true;
+}
+
+static bool write_all(const struct source *source, FILE *out)
 {
 	static const char *const keys[] = {"user-agent", "endpoints", NULL};
-	const cJSON *endpoints = cJSON_GetObjectItemCaseSensitive(json, "endpoints"), *item;
 	const char *agent;
-	struct endpoint endpoint;
-	if (!check_keys(path, json, keys, error) ||
-		!get_text(path, json, "user-agent", "Postfix REST Connector", &agent, error))
+	struct endpoint *endpoints = NULL;
+	size_t n = 0;
+	if (!cJSON_IsObject(source->object))
+		return error_set(source->error, "%s:%zu: is no JSON object; allowed: one",
+			source->path, json_line(source->text, ""));
+	if (!check_keys(source, keys) ||
+		!get_text(source, "user-agent", "Postfix REST Connector", &agent) ||
+		!read_endpoints(source, &endpoints, &n))
 		return false;
-	if (!cJSON_IsArray(endpoints) || !endpoints->child)
-		return fail_at(error, path, "endpoints: must be a list of at least one object");
-	fputs("# In place of postfix-rest-connector. What differs on purpose: docs/migrate.md\n",
+	fputs("# In place of postfix-rest-connector. What differs on purpose: docs/migrate.md\n"
+	      "listeners:\n",
 		out);
-	for (int pass = 0; pass < 2; pass++) {
-		int n = 0;
-		fputs(pass == 0 ? "listeners:\n" : "tables:\n", out);
-		cJSON_ArrayForEach(item, endpoints)
-		{
-			struct arena mem = {0};
-			struct str place = arena_printf(&mem, "%s: endpoints[%d]", path, n++);
-			bool good = read_endpoint(place.ptr, item, &endpoint, error);
-			arena_clear(&mem);
-			if (!good)
-				return false;
-			if (pass == 0)
-				write_listener(&endpoint, out);
-			else
-				write_table(&endpoint, agent, out);
-		}
-	}
+	for (size_t i = 0; i < n; i++)
+		write_listener(endpoints + i, out);
+	fputs("tables:\n", out);
+	for (size_t i = 0; i < n; i++)
+		write_table(endpoints + i, agent, out);
 	return true;
+}
+
+static bool convert_text(const char *path, struct str text, FILE *out, struct error *error)
+{
+	struct arena mem = {0};
+	const char *end = NULL;
+	cJSON *json = cJSON_ParseWithOpts(text.ptr, &end, true);
+	struct source source = {.path = path,
+		.text = text,
+		.pointer = "",
+		.prefix = "",
+		.object = json,
+		.mem = &mem,
+		.error = error};
+	size_t line = 1;
+	assert(text.ptr); /* read_json() has said yes; the analyzer does not see that */
+	for (const char *p = text.ptr; !json && p < end; p++)
+		line += *p == '\n';
+	bool good = json ? write_all(&source, out)
+			 : error_set(error, "%s:%zu: is not JSON", path, line);
+	cJSON_Delete(json);
+	arena_clear(&mem);
+	return good;
 }
 
 bool convert_connector(const char *path, FILE *out, struct error *error)
 {
 	char *text = NULL;
-	const char *end = NULL;
-	if (!read_json(path, &text, error)) {
-		free(text);
-		return false;
-	}
-	assert(text);
-	cJSON *json = cJSON_ParseWithOpts(text, &end, true);
-	bool good;
-	if (json) {
-		good = write_all(path, json, out, error);
-	} else {
-		size_t line = 1;
-		for (const char *p = text; p < end; p++)
-			line += *p == '\n';
-		good = error_set(error, "%s:%zu: is not JSON", path, line);
-	}
-	cJSON_Delete(json);
+	bool good = read_json(path, &text, error) && convert_text(path, str_of(text), out, error);
 	free(text);
 	return good;
 }

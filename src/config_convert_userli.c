@@ -1,6 +1,7 @@
 /* userli-postfix-adapter's environment as YAML: 3.x, and 1.x with its port for each map. */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "config_parts.h"
 #include "config_convert.h"
@@ -39,13 +40,19 @@ static const struct {
 };
 enum { MAPS = sizeof(maps) / sizeof(maps[0]) };
 
-/* Variables of 1.x, and none that it did not know. */
+/* Variables of 1.x, and none that it did not know: later releases came with an example that still
+ * had the former. */
 static bool is_old(void)
 {
+	static const char *const later[] = {"SOCKETMAP_LISTEN_ADDR", "POLICY_LISTEN_ADDR",
+		"SASL_LISTEN_ADDR", "RATE_LIMIT_MESSAGE", "REDIS_URL", "LOOKUP_CACHE_TTL",
+		"POSTFIX_RECIPIENT_DELIMITER"};
 	bool old = false;
 	for (int i = 0; i < MAPS; i++)
 		old = old || *env(maps[i].variable, "");
-	return old && !*env("SOCKETMAP_LISTEN_ADDR", "") && !*env("REDIS_URL", "");
+	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++)
+		old = old && !*env(later[i], "");
+	return old;
 }
 
 /* It served metrics to everybody; here the same port also shows the tables. */
@@ -116,12 +123,26 @@ static bool read_duration(const char *text, long long *msec)
 	return *msec >= 0;
 }
 
+/* The adapter's levels, in any letters; what was above an error is one here. */
+static const char *log_level(void)
+{
+	static const struct {
+		const char *theirs, *ours;
+	} levels[] = {{"debug", "debug"}, {"info", "info"}, {"warn", "warn"}, {"error", "error"},
+		{"dpanic", "error"}, {"panic", "error"}, {"fatal", "error"}};
+	const char *level = env("LOG_LEVEL", "info");
+	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+		if (strcasecmp(level, levels[i].theirs) == 0)
+			return levels[i].ours;
+	return level; /* to be refused by its name */
+}
+
 static void write_table(FILE *out, const char *name, long long ttl)
 {
 	const char *delimiter = env("POSTFIX_RECIPIENT_DELIMITER", "");
 	fprintf(out, "  - name: %s\n    type: userli\n", name);
 	convert_put(out, "    param", env("USERLI_BASE_URL", "http://localhost:8000"));
-	fputs("    token: \"${USERLI_TOKEN}\"\n    timeout: 5s\n", out);
+	fputs("    token: \"${USERLI_TOKEN}\"\n    timeout: 5s\n    connect_timeout: 5s\n", out);
 	if (*delimiter && strcmp(name, "domain") != 0)
 		convert_put(out, "    recipient_delimiter", delimiter);
 	if (ttl > 0)
@@ -135,7 +156,8 @@ static void write_ratelimit(FILE *out)
 	const char *message =
 		env("RATE_LIMIT_MESSAGE", "Rate limit exceeded, please try again later");
 	write_table(out, "quota", 0);
-	fputs("  - name: ratelimit\n    type: ratelimit\n    param: quota\n    timeout: 5s\n"
+	fputs("  - name: ratelimit\n    type: ratelimit\n    param: quota\n"
+	      "    # half of it is for userli, which had 5s\n    timeout: 10s\n"
 	      "    count_rejected: yes\n",
 		out);
 	convert_put(out, "    on_exceed", arena_printf(&mem, "REJECT %s", message).ptr);
@@ -162,7 +184,7 @@ bool convert_userli(FILE *out, struct error *error)
 		"# In place of userli-postfix-adapter %s, from its environment. What differs on\n"
 		"# purpose: docs/migrate.md\n",
 		old ? "1.x" : "3.x");
-	convert_put(out, "log:\n  level", env("LOG_LEVEL", "info"));
+	convert_put(out, "log:\n  level", log_level());
 	write_listeners(out, old);
 	fputs("tables:\n", out);
 	for (int i = 0; i < MAPS; i++)

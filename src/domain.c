@@ -84,3 +84,23 @@ bool domain_ascii(struct str name, struct arena *mem, struct str *ascii)
 	*ascii = (struct str){text, name.len};
 	return scan(name, text);
 }
+
+bool domain_small(struct str name, struct arena *mem, struct str *small_name)
+{
+	char *found = NULL;
+	struct str ascii;
+	if (!domain_ascii(name, mem, &ascii))
+		return false;
+	if (is_ascii(name)) {
+		char *text = arena_alloc(mem, name.len + 1);
+		for (size_t i = 0; i < name.len; i++)
+			text[i] = small(name.ptr[i]);
+		*small_name = (struct str){text, name.len};
+		return true;
+	}
+	int rc = idn2_to_unicode_8z8z(arena_str(mem, ascii).ptr, &found, 0);
+	if (rc == IDN2_OK)
+		*small_name = arena_str(mem, str_of(found));
+	idn2_free(found);
+	return rc == IDN2_OK;
+}

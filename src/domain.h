@@ -12,4 +12,9 @@ bool domain_valid(struct str name);
  * (IDNA2008, as UTS 46 maps them). False when that is no valid name. */
 bool domain_ascii(struct str name, struct arena *mem, struct str *ascii);
 
+/* The same name in small letters, those of any alphabet: U-labels as the ones that its A-labels stand for.
+ * A name in ASCII stays what it is otherwise, A-labels and dot included. False when that is no valid
+ * name. Text goes to `mem`, or is the name's own. */
+bool domain_small(struct str name, struct arena *mem, struct str *small_name);
+
 #endif

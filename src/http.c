@@ -695,16 +695,31 @@ static void begin(struct http_pool *pool, struct http_fetch *fetch)
 		abort(); /* no memory */
 }
 
+static void tell_request(const struct http_fetch *fetch)
+{
+	query_note(fetch->asker, "request", "%s %s", fetch->method,
+		fetch->shown ? fetch->shown : http_url_public(fetch->url, fetch->mem).ptr);
+}
+
+static bool is_told(const struct http_fetch *fetch)
+{
+	return fetch->asker && fetch->asker->trace;
+}
+
 void http_start(struct http_pool *pool, struct http_fetch *fetch)
 {
 	assert(!fetch->pool);
 	fetch->pool = pool;
 	fetch->transfer = NULL;
+	if (is_told(fetch))
+		tell_request(fetch);
 	if (pool->limit == 0 || pool->nbusy < pool->limit) {
 		begin(pool, fetch);
 		return;
 	}
 	fetch->url = arena_str(fetch->mem, str_of(fetch->url)).ptr;
+	if (is_told(fetch))
+		query_note(fetch->asker, "waits", "%u requests are under way", pool->nbusy);
 	TAILQ_INSERT_TAIL(&pool->waiting, fetch, link);
 }
 
@@ -747,6 +762,9 @@ static bool follow(struct http_transfer *transfer, long status)
 	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &to);
 	if (!to || !http_url_is_near(&transfer->url, to))
 		return false;
+	if (is_told(transfer->fetch))
+		query_note(transfer->fetch->asker, "redirect", "HTTP status %ld to %s", status,
+			http_url_public(to, transfer->fetch->mem).ptr);
 	struct arena mem = {0};
 	transfer->hops++;
 	transfer->head_ended = false;
@@ -770,12 +788,30 @@ static struct str explain(struct http_transfer *transfer, CURLcode code)
 	return why;
 }
 
+static void tell_reply(struct http_transfer *transfer, long status)
+{
+	char *peer = NULL;
+	long port = 0, fresh = 0;
+	curl_easy_getinfo(transfer->easy, CURLINFO_PRIMARY_IP, &peer);
+	curl_easy_getinfo(transfer->easy, CURLINFO_PRIMARY_PORT, &port);
+	curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS, &fresh);
+	if (status == 0)
+		query_note(transfer->fetch->asker, "no reply", "%s",
+			transfer->error[0] ? transfer->error : "");
+	else
+		query_note(transfer->fetch->asker, "reply",
+			"HTTP status %ld, %zu bytes, %s connection to %s port %ld", status,
+			transfer->body.len, fresh > 0 ? "new" : "kept", peer ? peer : "", port);
+}
+
 static void set_result(struct http_transfer *transfer, CURLcode code)
 {
 	struct http_fetch *fetch = transfer->fetch;
 	long status = 0, sent = 0;
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	fetch->status = (int)status;
+	if (is_told(fetch))
+		tell_reply(transfer, status);
 	if (code == CURLE_OK && (!transfer->head_ended || status < 200)) {
 		fetch->result = HTTP_BROKEN;
 		fetch->why = STR("the reply ended within its head");

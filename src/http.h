@@ -2,8 +2,7 @@
 #ifndef MAPMUX_HTTP_H
 #define MAPMUX_HTTP_H
 
-#include "arena.h"
-#include "turn.h"
+#include "query.h"
 
 struct event_base;
 struct http;      /* one for each worker: the multi handle and the connections it keeps */
@@ -45,6 +44,8 @@ struct http_fetch {
 	bool secret;      /* `send` holds a password: nothing of it stays in memory; HTTP/1.1 */
 	bool no_body;     /* the reply's body is not wanted and may have any size */
 	bool want_head;   /* the lines of the reply's headers are wanted */
+	const struct query *asker; /* whose trace is told; NULL: nobody's */
+	const char *shown; /* to a trace: the URL without secrets; NULL: without user and query */
 
 	enum http_result result;
 	int status;      /* of HTTP_REPLY and HTTP_TOO_LARGE */

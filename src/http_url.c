@@ -101,6 +101,19 @@ static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
 	return same;
 }
 
+struct str http_url_public(const char *text, struct arena *mem)
+{
+	struct str origin = origin_of(text);
+	if (origin.len == 0)
+		return STR("...");
+	const char *host = strstr(text, "://") + 3, *path = text + origin.len;
+	const char *user = memrchr(host, '@', (size_t)(path - host));
+	const char *shown = user ? user + 1 : host;
+	int len = (int)strcspn(path, "?#");
+	return arena_printf(mem, "%.*s%.*s%.*s%s", (int)(host - text), text, (int)(path - shown),
+		shown, len, path, path[len] ? "?..." : "");
+}
+
 bool http_url_is_near(const struct http_url *url, const char *text)
 {
 	CURLU *left = curl_url(), *right = curl_url();

@@ -2,6 +2,7 @@
 #ifndef MAPMUX_HTTP_URL_H
 #define MAPMUX_HTTP_URL_H
 
+#include "arena.h"
 #include "buf.h"
 
 /* The URL that an easy handle has now. Most requests of a handle go to one server, so that only the path is
@@ -20,5 +21,8 @@ void http_url_free(struct http_url *url);
 
 /* Has `text` the scheme, host and port of the URL that was set last? */
 bool http_url_is_near(const struct http_url *url, const char *text);
+
+/* For people: without user and password, and with "..." in the place of the query. In `mem`. */
+struct str http_url_public(const char *text, struct arena *mem);
 
 #endif

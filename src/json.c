@@ -132,7 +132,7 @@ bool json_tighten(struct str text, struct arena *mem, struct str *tight)
 bool json_part(struct str *rest, struct str *part)
 {
 	struct document doc = {0};
-	while (rest->len > 0 && str_has(STR(",:"), rest->ptr[0]))
+	while (rest->len > 0 && str_has(STR(",: \t\r\n"), rest->ptr[0]))
 		*rest = str_skip(*rest, 1);
 	*part = (struct str){rest->ptr, rest->len > 0 ? part_length(&doc, *rest, ',') : 0};
 	*rest = str_skip(*rest, part->len);

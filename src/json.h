@@ -39,9 +39,13 @@ bool json_valid(struct str text);
 /* The document without the blanks between its parts, in `mem`; false when it is none. */
 bool json_tighten(struct str text, struct arena *mem, struct str *tight);
 
-/* The next part of what json_tighten() gave: a bracket, a string, a number or a word. Names are
- * strings; commas and colons are left out. False at the end. */
+/* The next part of a valid document that NUL follows: a bracket, a string, a number or a word. Names are
+ * strings; commas, colons and blanks are left out. False at the end. */
 bool json_part(struct str *rest, struct str *part);
+
+/* The line, from 1, in which the member or item begins that the pointer (RFC 6901, without "~") leads to;
+ * of what is not there, that of the nearest around it. The text is a valid document that NUL follows. */
+size_t json_line(struct str text, const char *pointer);
 
 /* What a string among the parts says: in `mem`, or a piece of it. False when it holds a NUL. */
 bool json_text(struct str part, struct arena *mem, struct str *text);

@@ -63,20 +63,28 @@ struct str mail_lower(struct str key, struct arena *mem)
 	return (struct str){copy, key.len};
 }
 
-/* How many bytes at the start (or end) of a name are blanks, controls, or invisible: U+200B to U+200D
- * and U+FEFF. */
+/* Is it one character that nobody sees: a blank of Unicode's, a control, or U+200B to U+200D and U+FEFF?
+ * They come along when names are copied into mail programs. */
+static bool is_invisible(struct str c)
+{
+	static const char *const others[] = {"\xc2\x85", "\xc2\xa0", "\xe1\x9a\x80", "\xe2\x80\xa8",
+		"\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80", "\xef\xbb\xbf"};
+	if (c.len == 1)
+		return (unsigned char)c.ptr[0] <= 0x20 || c.ptr[0] == 0x7f;
+	if (str_starts(c, STR("\xe2\x80")) && c.len == 3 && (unsigned char)c.ptr[2] <= 0x8d)
+		return true; /* U+2000 to U+200D */
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+		if (str_eq(c, str_of(others[i])))
+			return true;
+	return false;
+}
+
+/* The length of an invisible character at the start (or end) of a key; 0: there is none. */
 static size_t invisible(struct str key, bool at_end)
 {
-	static const char *const marks[] = {
-		"\xe2\x80\x8b", "\xe2\x80\x8c", "\xe2\x80\x8d", "\xef\xbb\xbf"};
-	if (key.len == 0)
-		return 0;
-	unsigned char c = (unsigned char)key.ptr[at_end ? key.len - 1 : 0];
-	if (c <= 0x20 || c == 0x7f)
-		return 1;
-	for (size_t i = 0; key.len >= 3 && i < sizeof(marks) / sizeof(*marks); i++)
-		if (memcmp(key.ptr + (at_end ? key.len - 3 : 0), marks[i], 3) == 0)
-			return 3;
+	for (size_t n = 1; n <= 3 && n <= key.len; n++)
+		if (is_invisible((struct str){key.ptr + (at_end ? key.len - n : 0), n}))
+			return n;
 	return 0;
 }
 

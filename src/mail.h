@@ -13,7 +13,7 @@ bool mail_split(struct str key, struct str *local, struct str *domain);
  * LIST-request. A quoted local part has none: its quotes would not match. */
 struct str mail_without_extension(struct str local, const char *delimiters);
 
-/* Without what nobody sees at its ends: blanks, controls, U+200B to U+200D, U+FEFF. */
+/* Without what nobody sees at its ends: blanks of Unicode's, controls, U+200B to U+200D, U+FEFF. */
 struct str mail_trim(struct str key);
 
 /* Whom an address means: trimmed, in small letters, and without its extension. What is no

@@ -39,7 +39,55 @@ static void end(struct query *query)
 	query->table->inflight--;
 }
 
-bool query_begin(struct query *query, struct table *table, const struct question *ask,
+void query_follow(struct query *child, const struct query *parent)
+{
+	child->mem = parent->mem;
+	child->deadline = parent->deadline;
+	child->trace = parent->trace;
+	child->depth = parent->depth + 1;
+}
+
+void query_tell(const struct query *query, const char *event, const char *fmt, ...)
+{
+	const struct table_conf *conf = query->table->conf;
+	va_list ap;
+	va_start(ap, fmt);
+	trace_add(query->trace,
+		&(struct trace_step){.depth = query->depth,
+			.table = conf->name,
+			.part = conf->backend->name,
+			.event = event},
+		fmt, ap);
+	va_end(ap);
+}
+
+static void tell_begin(const struct query *query)
+{
+	const struct question *ask = query->ask;
+	trace_keep(query->trace);
+	query_tell(query, "asked", "%s%s%.*s%s%.*s", op_name(ask->op), ask->key.len > 0 ? " " : "",
+		(int)ask->key.len, ask->key.len > 0 ? ask->key.ptr : "",
+		ask->user.len > 0 ? " for " : "", (int)ask->user.len,
+		ask->user.len > 0 ? ask->user.ptr : "");
+}
+
+static void tell_end(const struct query *query)
+{
+	const struct answer *answer = &query->answer;
+	query_tell(query, status_name(answer->status), "%.*s", (int)answer->why.len,
+		answer->why.len > 0 ? answer->why.ptr : "");
+}
+
+/* From here on nothing is known of the query. */
+static void become_idle(struct query *query)
+{
+	query->phase = Q_IDLE;
+	if (query->trace)
+		trace_leave(query->trace);
+}
+
+/* True: the answer is there, and the query finished. */
+static bool begin(struct query *query, struct table *table, const struct question *ask,
 	void (*done)(struct query *))
 {
 	assert(query->phase == Q_IDLE && query->mem);
@@ -50,6 +98,8 @@ bool query_begin(struct query *query, struct table *table, const struct question
 	query->phase = Q_STARTING;
 	query->began_us = 0;
 	set_deadline(query);
+	if (query->trace)
+		tell_begin(query);
 	if (is_offered(table, ask))
 		table->conf->backend->start(query);
 	else
@@ -60,7 +110,15 @@ bool query_begin(struct query *query, struct table *table, const struct question
 		run(query);
 		return false;
 	}
-	query->phase = Q_IDLE;
+	return true;
+}
+
+bool query_begin(struct query *query, struct table *table, const struct question *ask,
+	void (*done)(struct query *))
+{
+	if (!begin(query, table, ask, done))
+		return false;
+	become_idle(query);
 	return true;
 }
 
@@ -69,7 +127,7 @@ static void deliver(struct job *job)
 	struct query *query =
 		(struct query *)(void *)((char *)job - offsetof(struct query, delivery));
 	struct table_set *set = query->table->set; /* done() may free or start the query */
-	query->phase = Q_IDLE;
+	become_idle(query);
 	query->done(query);
 	table_set_leave(set);
 }
@@ -77,9 +135,8 @@ static void deliver(struct job *job)
 void query_start(struct query *query, struct table *table, const struct question *ask,
 	void (*done)(struct query *))
 {
-	if (!query_begin(query, table, ask, done))
+	if (!begin(query, table, ask, done))
 		return;
-	query->phase = Q_FINISHED;
 	table_set_keep(table->set);
 	turn_add_answer(table->turn, &query->delivery, deliver);
 }
@@ -99,9 +156,10 @@ void query_cancel(struct query *query)
 	} else {
 		assert(query->phase == Q_RUNNING);
 		cancel_work(query);
+		query_note(query, "cancelled", "%s", "nobody waits for it any more");
 		end(query);
 	}
-	query->phase = Q_IDLE;
+	become_idle(query);
 	table_set_leave(query->table->set);
 }
 
@@ -157,6 +215,8 @@ void query_finish(struct query *query, const struct answer *answer)
 			.status = ST_NOTFOUND, .ttl = answer->ttl, .no_store = answer->no_store};
 	stats_count(&query->table->stats.results[query->answer.status]);
 	take_note(query, at_once);
+	if (query->trace)
+		tell_end(query);
 	query->phase = Q_FINISHED;
 	if (at_once)
 		return;

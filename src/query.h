@@ -12,6 +12,7 @@
 #define MAPMUX_QUERY_H
 
 #include "question.h"
+#include "trace.h"
 #include "turn.h"
 
 struct table;
@@ -27,7 +28,9 @@ struct query {
 	uint64_t began_us;            /* turn_now_us(), for measuring; 0: the answer came at once */
 	void (*done)(struct query *); /* once; the query is idle again when it is called */
 	struct answer answer;
-	void *work; /* the backend's, while the query runs */
+	void *work;          /* the backend's, while the query runs */
+	struct trace *trace; /* who wants to know of each step; NULL: nobody, as nearly always */
+	unsigned depth;      /* how many tables were asked before this one, to ask it */
 	enum { Q_IDLE, Q_STARTING, Q_RUNNING, Q_FINISHED } phase;
 	struct job delivery;
 	TAILQ_ENTRY(query) link; /* of the table's queries that run */
@@ -42,6 +45,16 @@ void query_start(struct query *query, struct table *table, const struct question
  * again then, and done() is not called. */
 bool query_begin(struct query *query, struct table *table, const struct question *ask,
 	void (*done)(struct query *));
+
+/* What a child needs before each of its starts: it asks on the parent's behalf, with his memory, his
+ * deadline and his trace. */
+void query_follow(struct query *child, const struct query *parent);
+
+/* A step for the trace, if there is one; what is printed holds no secrets. */
+#define query_note(query, event, ...)                                                              \
+	((query)->trace ? query_tell((query), (event), __VA_ARGS__) : (void)0)
+void query_tell(const struct query *query, const char *event, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* Counts the answer among those that askers of this protocol (codec_index()) got of the table. In a turn. */
 void query_count(const struct query *query, unsigned protocol);

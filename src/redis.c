@@ -118,10 +118,21 @@ static void on_soon(evutil_socket_t fd, short what, void *arg)
 	turn_leave(redis->turn);
 }
 
+static void tell_reply(const struct redis_ask *ask)
+{
+	static const char *const kinds[] = {"nothing", "a text", "a number", "a list", "an error"};
+	if (ask->result != REDIS_REPLY)
+		query_note(ask->asker, "no reply", "%.*s", (int)ask->why.len, ask->why.ptr);
+	else
+		query_note(ask->asker, "reply", "%s", kinds[ask->replies[ask->ncommands - 1].kind]);
+}
+
 static void finish(struct redis *redis, struct redis_ask *ask, enum redis_result result)
 {
 	ask->flight = NULL;
 	ask->result = result;
+	if (ask->asker)
+		tell_reply(ask);
 	TAILQ_INSERT_TAIL(&redis->finished, ask, link);
 	redis->nfinished++;
 }
@@ -852,9 +863,21 @@ static void finish_soon(struct redis *redis)
 		evtimer_add(&redis->soon, &now);
 }
 
+/* Command and key: what follows may be a value. */
+static void tell_request(const struct redis *redis, const struct redis_ask *ask)
+{
+	const struct redis_command *first = &ask->commands[0];
+	struct str key = first->argc > 1 ? first->argv[1] : STR("");
+	query_note(ask->asker, "request", "%.*s %.*s%s, %s", (int)first->argv[0].len,
+		first->argv[0].ptr, (int)key.len, key.ptr, ask->ncommands > 1 ? " and more" : "",
+		redis->state == STATE_READY ? "kept connection" : "no connection yet");
+}
+
 void redis_start(struct redis *redis, struct redis_ask *ask)
 {
 	assert(!ask->redis && ask->ncommands > 0);
+	if (ask->asker)
+		tell_request(redis, ask);
 	ask->redis = redis;
 	ask->flight = NULL;
 	ask->replies = NULL;

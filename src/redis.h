@@ -2,9 +2,8 @@
 #ifndef MAPMUX_REDIS_H
 #define MAPMUX_REDIS_H
 
-#include "arena.h"
+#include "query.h"
 #include "setting.h"
-#include "turn.h"
 
 struct event_base;
 struct redis; /* one for each table and worker: one connection, made when somebody asks */
@@ -75,6 +74,7 @@ struct redis_ask {
 	void (*done)(struct redis_ask *);     /* in a turn; never from redis_start() */
 	const struct redis_command *commands; /* live until done() */
 	size_t ncommands;                     /* at least one */
+	const struct query *asker;            /* whose trace is told; NULL: nobody's */
 
 	enum redis_result result;
 	struct redis_reply *replies; /* of REDIS_REPLY: ncommands of them */

@@ -244,8 +244,32 @@ static void deliver(struct job *job)
 	query->done(query);
 }
 
+const char *dns_type_name(enum dns_type type)
+{
+	static const char *const names[] = {[DNS_A] = "A",
+		[DNS_AAAA] = "AAAA",
+		[DNS_MX] = "MX",
+		[DNS_TXT] = "TXT",
+		[DNS_PTR] = "PTR",
+		[DNS_TLSA] = "TLSA"};
+	return names[type];
+}
+
+static void tell_reply(const struct dns_query *query)
+{
+	if (query->result == DNS_FAILED)
+		query_note(query->asker, "no reply", "%.*s", (int)query->why.len, query->why.ptr);
+	else if (query->result == DNS_NONE)
+		query_note(query->asker, "reply", "%s, for %u s",
+			query->nxdomain ? "no such name" : "none of this type", query->ttl);
+	else
+		query_note(query->asker, "reply", "%zu, for %u s", query->n, query->ttl);
+}
+
 static void finish(struct dns_query *query)
 {
+	if (query->asker)
+		tell_reply(query);
 	query->token = NULL;
 	turn_add_job(query->resolver->turn, &query->delivery, deliver);
 }
@@ -294,7 +318,13 @@ void resolver_start(
 {
 	struct str ascii;
 	assert(!query->resolver && query->mem);
-	*query = (struct dns_query){.mem = query->mem, .done = query->done, .resolver = resolver};
+	*query = (struct dns_query){.mem = query->mem,
+		.done = query->done,
+		.asker = query->asker,
+		.resolver = resolver};
+	if (query->asker)
+		query_note(query->asker, "request", "%s of %.*s", dns_type_name(type),
+			(int)name.len, name.ptr);
 	if (!domain_ascii(name, query->mem, &ascii)) {
 		query->result = DNS_NONE;
 		finish(query);

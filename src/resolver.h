@@ -2,14 +2,16 @@
 #ifndef MAPMUX_RESOLVER_H
 #define MAPMUX_RESOLVER_H
 
-#include "arena.h"
+#include "query.h"
 #include "setting.h"
-#include "turn.h"
 
 struct event_base;
 struct resolver; /* one for each worker and list of servers */
 
 enum dns_type { DNS_A, DNS_AAAA, DNS_MX, DNS_TXT, DNS_PTR, DNS_TLSA };
+
+/* "MX" and so on. */
+const char *dns_type_name(enum dns_type type);
 
 enum dns_result {
 	DNS_OK,     /* there are records */
@@ -31,6 +33,7 @@ struct dns_record {
 struct dns_query {
 	struct arena *mem;                /* for records and why */
 	void (*done)(struct dns_query *); /* in a turn; never from resolver_start() */
+	const struct query *asker;        /* whose trace is told; NULL: nobody's */
 
 	enum dns_result result;
 	bool nxdomain; /* of DNS_NONE: there is no such name at all */

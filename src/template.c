@@ -416,6 +416,49 @@ enum template_result template_fill(
 	return has_dot_segment(path, true) ? TEMPLATE_BAD_KEY : TEMPLATE_OK;
 }
 
+/* ---- for people ---- */
+
+/* A piece of `name=value&...`, beginning within a value unless a name does. */
+static void show_in_query(struct str text, struct buf *to)
+{
+	struct str each;
+	bool more = true, in_value = text.ptr[0] != '?' && text.ptr[0] != '&';
+	while (more) {
+		more = str_cut(&text, '&', &each);
+		if (!in_value && str_has(each, '=')) {
+			struct str name;
+			str_cut(&each, '=', &name);
+			buf_add(to, name);
+			buf_add_char(to, '=');
+		} else if (!in_value && str_starts(each, STR("?"))) {
+			buf_add_char(to, '?');
+			each = str_skip(each, 1);
+		}
+		if (each.len > 0)
+			buf_add(to, STR("..."));
+		if (more)
+			buf_add_char(to, '&');
+		in_value = false;
+	}
+}
+
+void template_show(
+	const struct template *compiled, const struct template_values *values, struct buf *url)
+{
+	struct str text =
+		compiled->pieces[0].text; /* scheme, authority and the beginning of the path */
+	struct str authority = str_skip(text, strcspn(text.ptr, ":") + strlen("://"));
+	buf_add(url, str_of(compiled->origin));
+	buf_add(url, str_skip(authority, strcspn(authority.ptr, "/")));
+	for (size_t i = 1; i < compiled->n; i++) {
+		const struct piece *piece = &compiled->pieces[i];
+		if (piece->kind == TEXT && piece->in_query)
+			show_in_query(piece->text, url);
+		else if (!add_piece(piece, values, url))
+			return;
+	}
+}
+
 void template_encode(struct str text, struct buf *to)
 {
 	add_encoded(to, text, 0);

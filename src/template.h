@@ -42,6 +42,11 @@ enum template_result {
 enum template_result template_fill(
 	const struct template *compiled, const struct template_values *values, struct buf *url);
 
+/* The same for people to read: without user and password, and of what the template itself has in the query
+ * the values are "...", for they may be secrets. What cannot be filled in ends it. */
+void template_show(
+	const struct template *compiled, const struct template_values *values, struct buf *url);
+
 /* Adds text with everything percent-encoded but RFC 3986 unreserved characters. */
 void template_encode(struct str text, struct buf *to);
 

@@ -232,6 +232,8 @@ static void request_free(struct web_request *request)
 	unwatch(request);
 	turn_drop_job(&request->watch);
 	LIST_REMOVE(request, link);
+	if (request->trace)
+		trace_leave(request->trace);
 	arena_clear(&request->mem);
 	free(request);
 }

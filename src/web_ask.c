@@ -92,6 +92,8 @@ void web_say(struct web_request *request)
 		buf_add(&out, STR(",\"reason\":"));
 		json_add(&out, answer->why);
 	}
+	if (request->trace)
+		web_trace(request->trace, &out);
 	buf_add(&out, STR("}\n"));
 	if (out.overflow) {
 		buf_free(&out);
@@ -119,6 +121,7 @@ static void on_answer(struct query *query)
 void web_ask(struct web_request *request, struct table *table)
 {
 	request->query.mem = &request->mem;
+	request->query.trace = request->trace;
 	if (query_begin(&request->query, table, &request->ask, on_answer))
 		answered(request);
 }
@@ -152,14 +155,17 @@ struct table *web_read_table(struct web_request *request, const char *prefix)
 static struct table *read_question(struct web_request *request)
 {
 	struct question *ask = &request->ask;
-	bool priv, text;
+	bool priv, text, trace;
 	*ask = (struct question){.op = OP_LOOKUP};
 	struct table *table = web_read_table(request, LOOKUP);
 	if (!table || !web_take_param(request, "key", true, &ask->key) ||
 		!web_take_param(request, "user", false, &ask->user) ||
 		!choice(request, "scope", "shared", "priv", &priv) ||
-		!choice(request, "form", "json", "text", &text))
+		!choice(request, "form", "json", "text", &text) ||
+		!choice(request, "trace", "0", "1", &trace))
 		return NULL;
+	if (trace)
+		request->trace = trace_new();
 	ask->scope = priv ? SCOPE_PRIV : SCOPE_SHARED;
 	ask->form = text ? FORM_TEXT : FORM_JSON;
 	return table;

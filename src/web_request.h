@@ -40,6 +40,7 @@ struct web_request {
 	struct question ask;
 	struct change change;
 	struct attempt attempt; /* of an authentication */
+	struct trace *trace;    /* of the query, held; NULL: none is wanted */
 	struct survey *survey;  /* under way, or NULL */
 	void (*surveyed)(
 		struct web_request *, const struct survey *); /* NULL: none came home in time */

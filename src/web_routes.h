@@ -1,4 +1,4 @@
-/* What the parts of the routes share. Private to web_routes.c, web_words.c, web_ask.c and web_auth.c. */
+/* What the parts of the routes share. Private to web_routes.c and what is named here. */
 #ifndef MAPMUX_WEB_ROUTES_H
 #define MAPMUX_WEB_ROUTES_H
 
@@ -44,6 +44,9 @@ void web_judge(struct web_request *request);
 
 /* web_auth.c: the route. */
 void web_post_auth(struct web_request *request);
+
+/* web_trace.c: adds `,"trace":[...]`, a member for each step. */
+void web_trace(const struct trace *trace, struct buf *out);
 
 /* web_ask.c: the routes of these paths, and of /v1/cache/purge. Each leads to one answer, now or later. */
 void web_get_lookup(struct web_request *request);

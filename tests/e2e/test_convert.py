@@ -7,11 +7,11 @@ import unittest
 from harness import Backend, Case, Mapmux, Reply, free_port, tempdir
 from harness.base import answers
 from harness.mapmux import mapmux
-from harness.userli import Userli
-from harness.wire import Closed, Policy, Sasl, Socketmap, Tcp
+from harness.wire import Policy, Socketmap, Tcp
 
 PLAIN = {name: value for name, value in os.environ.items()
-         if not name.endswith("_LISTEN_ADDR") and name not in ("USERLI_TOKEN", "REDIS_URL", "LOG_LEVEL")}
+         if not name.endswith("_LISTEN_ADDR") and name not in (
+             "USERLI_TOKEN", "REDIS_URL", "LOG_LEVEL", "RATE_LIMIT_MESSAGE", "LOOKUP_CACHE_TTL", "POSTFIX_RECIPIENT_DELIMITER")}
 
 
 def write(case, text):
@@ -46,10 +46,32 @@ class Converts(Case):
                        ["--option", "token=hidden"], ["--as", "userli"]):
             self.refuses("is no option of podop's", "podop", "--socket", "/x", "--mode", "postfix", *option)
         self.refuses("cannot read", "rest-connector", "/nowhere")
-        for said, text in ((":2: is not JSON", "{\n]"), ("unknown key name2", '{"endpoints": [{"name2": 1}]}'),
-                           ("endpoints[0]: name: is missing", '{"endpoints": [{}]}'),
-                           ("unknown key x", '{"x": 1}'), ("endpoints: must be", "{}")):
+        for said, text in ((":2: is not JSON", "{\n]"), (":1: endpoints[0].name2: unknown key", '{"endpoints": [{"name2": 1}]}'),
+                           (":1: endpoints[0].name: is missing", '{"endpoints": [{}]}'),
+                           (":1: x: unknown key", '{"x": 1}'), (":1: endpoints: must be", "{}")):
             self.refuses(said, "rest-connector", write(self, text))
+
+    def test_the_adapter_s_version(self):
+        """1.x by its variables, unless there is one that it did not know."""
+        old = {"USERLI_TOKEN": "t", "ALIAS_LISTEN_ADDR": ":1", "MAILBOX_LISTEN_ADDR": ":3"}
+        text = self.convert("userli", **old)
+        self.assertIn("userli-postfix-adapter 1.x", text)
+        self.assertEqual((text.count("protocol: tcp"), text.count("protocol: socketmap")), (4, 0))
+        for name, value in (("SOCKETMAP_LISTEN_ADDR", ":5"), ("POLICY_LISTEN_ADDR", ":5"), ("SASL_LISTEN_ADDR", ":5"),
+                            ("RATE_LIMIT_MESSAGE", "no"), ("REDIS_URL", "redis://127.0.0.1:1"),
+                            ("LOOKUP_CACHE_TTL", "1m"), ("POSTFIX_RECIPIENT_DELIMITER", "+")):
+            text = self.convert("userli", **old, **{name: value})
+            self.assertEqual((text.count("protocol: tcp"), text.count("protocol: socketmap")), (0, 1), name)
+        self.assertIn("userli-postfix-adapter 3.x", self.convert("userli", USERLI_TOKEN="t"))
+
+    def test_levels_of_the_adapter(self):
+        """In any letters; and those above an error."""
+        for level, ours in (("DEBUG", "debug"), ("Warn", "warn"), ("error", "error"), ("dpanic", "error"), ("FATAL", "error")):
+            self.assertIn(f"log:\n  level: {ours}\n", self.convert("userli", USERLI_TOKEN="t", LOG_LEVEL=level).replace('"', ""))
+        done = mapmux("check", "-c", write(self, mapmux("convert", "userli", env={
+            **PLAIN, "USERLI_TOKEN": "t", "LOG_LEVEL": "loud"}).stdout.decode()), env={**PLAIN, "USERLI_TOKEN": "t"})
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b'log.level: "loud" is not known', done.stderr)
 
     def test_podop(self):
         args = ["--socket", "/tmp/podop.socket", "--mode", "postfix"]
@@ -71,56 +93,6 @@ class Converts(Case):
             self.assertEqual(client.ask("t", "none")[0], "NOTFOUND")
             for key in ("gone", "bad", "token", "empty", "broken"):
                 self.assertEqual(client.ask("t", key)[0], "TEMP", key)
-
-
-class Adapter(Case):
-    def serve(self, listens, **env):
-        self.double = Userli(self)
-        self.double.user("alice@example.org")
-        self.double.alias("info@example.org", "alice@example.org")
-        env = {"USERLI_TOKEN": "good-token", "USERLI_BASE_URL": self.double.url,
-               "METRICS_LISTEN_ADDR": f":{free_port()}", **listens, **env}
-        mux = Mapmux(self, "--as", "userli", "--threads", "1", env=env)
-        for address in listens.values():
-            where = ("127.0.0.1", int(address[1:])) if address[0] == ":" else address
-            mux.wait_ready(lambda where=where: answers(where))
-        return mux
-
-    def test_socketmap(self):
-        path = os.path.join(tempdir(self), "maps.sock")
-        self.serve({"SOCKETMAP_LISTEN_ADDR": path}, POSTFIX_RECIPIENT_DELIMITER="+")
-        with Socketmap(path) as client:
-            self.assertEqual(client.ask("alias", "Info+x@example.org"), ("OK", "alice@example.org"))
-            self.assertEqual(client.ask("domain", "example.org"), ("OK", "1"))
-            self.assertEqual(client.ask("mailbox", "alice@example.org"), ("OK", "1"))
-            self.assertEqual(client.ask("senders", "alice@example.org"), ("OK", "alice@example.org"))
-            self.assertEqual(client.ask("mailbox", "nobody@example.org")[0], "NOTFOUND")
-            self.assertEqual(client.ask("mailbox", "no address")[0], "NOTFOUND")
-            self.assertEqual(client.ask("other", "x")[0], "PERM")
-            self.double.fault = lambda request: Reply("[]", 500)    # the adapter did not look at statuses
-            self.assertEqual(client.ask("alias", "new@example.org")[0], "TEMP")
-            asked = len(self.double.asked())
-            self.assertEqual(client.ask("domain", "example.org"), ("OK", "1"))  # kept
-            self.assertEqual(len(self.double.asked()), asked)
-
-    def test_sasl(self):
-        path = os.path.join(tempdir(self), "auth.sock")
-        self.serve({"SASL_LISTEN_ADDR": path}, POSTFIX_RECIPIENT_DELIMITER="+",
-                   SOCKETMAP_LISTEN_ADDR=f":{free_port()}", POLICY_LISTEN_ADDR=f":{free_port()}")
-        with Sasl(path) as client:
-            self.assertEqual(client.plain("alice@example.org", "secret")[0], "OK")
-            self.assertEqual(client.plain("alice@example.org", "wrong")[0], "FAIL")
-            self.assertEqual(client.plain("alice+tag@example.org", "secret")[0], "OK")  # as the adapter asked
-            self.double.fault = lambda request: Reply("", 500)
-            with self.assertRaises(Closed):     # 454, where the adapter's FAIL became 535
-                client.plain("alice@example.org", "secret")
-
-    def test_the_ports_of_1_x(self):
-        ports = {f"{name}_LISTEN_ADDR": f":{free_port()}" for name in ("ALIAS", "DOMAIN", "MAILBOX", "SENDERS")}
-        self.serve(ports)
-        with Tcp(("127.0.0.1", int(ports["ALIAS_LISTEN_ADDR"][1:]))) as client:
-            self.assertEqual(client.ask("info@example.org"), (200, "alice@example.org"))
-            self.assertEqual(client.ask("nobody@example.org")[0], 500)
 
 
 class Connector(Case):

@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -63,6 +64,114 @@ class Served(Case):
     def socketmap(self, table, *keys):
         with Socketmap(self.paths["socketmap"]) as client:
             return [client.ask(table, key) for key in keys]
+
+
+class Traces(Served):
+    """Why was it answered so? In JSON, and by `mapmux query --trace`."""
+
+    def steps(self, table, key, **params):
+        """The answer, and the steps as "part: event detail"."""
+        answer = self.client().lookup(table, key, trace="1", **params).json()
+        steps = answer.pop("trace")
+        times = [step["us"] for step in steps]
+        self.assertEqual(times, sorted(times))
+        return answer, ["%s: %s %s" % (step["part"], step["event"], step.get("detail", "")) for step in steps]
+
+    def assert_steps(self, got, *patterns):
+        rest = iter(got)
+        for pattern in patterns:
+            if not any(re.fullmatch(pattern, step) for step in rest):
+                self.fail(f"{pattern!r} is missing, or out of order, in {got}")
+
+    def test_a_cached_url_table(self):
+        backend = Backend(self, lambda request: Reply('"v"') if "k" in request.path else Reply(status=404))
+        address = backend.url.replace("http://", "http://me:hidden@")
+        self.start([url("web", address + "/{}?token=hidden&key={}", timeout="5s", recipient_delimiter="+",
+                        cache={"ttl": "1m"})])
+        answer, steps = self.steps("web", "k+x")
+        self.assertEqual(answer, {"status": "ok", "value": "v"})
+        self.assert_steps(steps, r"keys: asked lookup k\+x", r"cache: miss ", "guard: asked .*",
+                          rf"url: request GET {backend.url}/k%2Bx\?token=\.\.\.&key=k%2Bx",
+                          r"url: reply HTTP status 200, 3 bytes, new connection to 127\.0\.0\.1 port \d+",
+                          "url: ok ", "cache: kept for 60000 ms", "keys: ok ")
+        self.assertNotIn("hidden", "".join(steps))
+        answer, steps = self.steps("web", "k+x")
+        self.assert_steps(steps, "keys: asked .*", r"cache: hit fresh for \d+ s more", "cache: ok ", "keys: ok ")
+        self.assertEqual(len(backend.seen()), 1)
+        answer, steps = self.steps("web", "n")
+        self.assertEqual(answer, {"status": "notfound"})
+        self.assert_steps(steps, "url: reply HTTP status 404, .*kept connection.*", "url: notfound ", "keys: notfound ")
+        self.assertNotIn("trace", self.client().lookup("web", "n").json())
+
+    def test_a_failure(self):
+        port = free_port()
+        self.start([one(f"http://127.0.0.1:{port}", retries=1)])
+        answer, steps = self.steps("web", "k")
+        self.assertEqual(answer["status"], "temp")
+        self.assert_steps(steps, "url: request .*", "url: no reply .*", "url: temp .*", r"guard: retry in \d+ ms",
+                          "url: request .*", "url: no reply .*", "guard: temp .*")
+
+    def test_who_is_traced_may_leave(self):
+        """Others wait for the same request, whose steps nobody hears any more."""
+        gate = threading.Event()
+        backend = Backend(self, lambda _: Reply('"v"', gate=gate))
+        self.start([one(backend.url)], threads=1)
+        first = self.client()
+        first.connection.request("GET", "/v1/lookup/web?key=k&trace=1")
+        backend.wait_for(1)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            others = [pool.submit(self.steps, "web", "k") for _ in range(3)]
+            wait_until(lambda: self.client().metrics().get("mapmux_cache_total", table="web", event="joined") == 3,
+                       "the others have joined")
+            first.close()
+            gate.set()
+            for other in others:
+                answer, steps = other.result()
+                self.assertEqual(answer, {"status": "ok", "value": "v"})
+                self.assert_steps(steps, "cache: joined .*", "cache: ok ")
+
+    def test_a_script_and_a_chain(self):
+        backend = Backend(self, lambda _: Reply('"v"'))
+        script = os.path.join(tempdir(self), "a.lua")
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(f"""function lookup(key)
+                mapmux.http.get("{backend.url.replace('//', '//u:hidden@')}/a?t=hidden")
+                return mapmux.lookup("static", key)
+            end""")
+        self.start([{"name": "script", "type": "lua", "param": script, "uses": "static"},
+                    {"name": "all", "type": "chain", "param": "mem script"}])
+        answer, steps = self.steps("all", "k")
+        self.assertEqual(answer, {"status": "ok", "value": "v"})
+        self.assert_steps(steps, "chain: asked lookup k", "memory: notfound ", "lua: asked .*",
+                          rf"lua: request GET {backend.url}/a\?\.\.\.", "lua: reply HTTP status 200.*",
+                          "static: asked lookup k", "static: ok ", "lua: ok ", "chain: ok ")
+        self.assertNotIn("hidden", "".join(steps))
+
+    def test_writes_are_traced_too(self):
+        self.start()
+        answer = self.client().ask("PUT", "/v1/lookup/mem?key=k&trace=1", b"v").json()
+        self.assertEqual([step["event"] for step in answer["trace"]], ["asked", "ok"])
+        self.assertEqual(self.client().get("/v1/lookup/static?key=k&trace=yes").status, 400)
+
+    def test_the_client(self):
+        token = os.path.join(tempdir(self), "token")
+        with open(token, "w", encoding="utf-8") as file:
+            file.write("open\n")
+        os.chmod(token, 0o600)
+        self.start(http={"token_file": token})
+        for place, options in ((f"inet:127.0.0.1:{self.port}", ["--token-file", token]),
+                               ("unix:" + self.paths["http"], [])):
+            got = mapmux("query", "--trace", *options, f"http:{place}:static", "k")
+            self.assertEqual(got.returncode, 0, got)
+            lines = got.stdout.decode().splitlines()
+            self.assertRegex(lines[0], r"^ *\d+\.\d{3} ms  static \(static\): asked lookup k$")
+            self.assertEqual(lines[-1], "v")
+            self.assertEqual(mapmux("query", *options, f"http:{place}:static", "none").returncode, 1)
+        refused = mapmux("query", f"http:inet:127.0.0.1:{self.port}:static", "k")
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn(b"this needs Authorization", refused.stderr)
+        told = mapmux("query", "--json", "--trace", f"http:unix:{self.paths['http']}:static", "a@b.c")
+        self.assertEqual([step["event"] for step in json.loads(told.stdout)["trace"]], ["asked", "ok"])
 
 
 class Paths(Served):

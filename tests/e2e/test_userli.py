@@ -150,7 +150,8 @@ class Lookups(Base):
 
     def test_keys_are_lowered_and_trimmed(self):
         for key in ("Alice@Example.ORG", " alice@example.org ", "\u200balice@example.org\ufeff",
-                    "alice@example.org\x7f", "\t\u200c\u200d alice@example.org"):
+                    "alice@example.org\x7f", "\t\u200c\u200d alice@example.org", "\u00a0\u2003alice@example.org\u3000\u0085",
+                    "\u2028\u1680alice@example.org\u202f\u205f\u2029"):
             self.assertEqual(self.mux.ask("mailbox", key), ("OK", "1"), repr(key))
         self.assertEqual(set(self.double.asked()), {"/api/postfix/mailbox/alice@example.org"})
 
@@ -172,6 +173,11 @@ class Lookups(Base):
         self.found("mailbox", "alice@exämple.org", "1")
         request, = self.double.backend.seen()
         self.assertEqual(request.path, "/api/postfix/mailbox/" + encoded("alice@exämple.org"))
+
+    def test_capitals_of_any_alphabet_in_a_domain(self):
+        self.found("mailbox", "Alice@EX\u00c4MPLE.Org", "1")
+        self.found("mailbox", "alice@exa\u0308mple.org", "1")
+        self.assertEqual(set(self.double.asked()), {"/api/postfix/mailbox/alice@ex\u00e4mple.org"})
 
     def test_delimiter_is_a_set(self):
         for table, key in (("plus", "alice+x@example.org"), ("plus", "alice+x+y@example.org"),

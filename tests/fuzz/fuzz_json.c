@@ -1,5 +1,6 @@
 /* Fuzzes the reader of JSON: a value that is said to be one is text without NUL out of a document
- * that is one, what was compacted reads the same again, and what is quoted comes back.
+ * that is one, what was compacted reads the same again, what is quoted comes back, and what is looked
+ * for stands in a line of the text.
  *
  * Input: the form, and which pointer; the document. */
 #include <stdint.h>
@@ -62,6 +63,15 @@ static void check_rows(struct str text, const struct json_rules *rules, struct a
 	must(json_valid(json_object(rows, n, mem)));
 }
 
+/* A line of the text, whatever it is: files may hold what only cJSON takes for JSON. */
+static void check_line(struct str text, const char *pointer, struct arena *mem)
+{
+	size_t lines = 1, line = json_line(arena_str(mem, text), pointer);
+	for (size_t i = 0; i < text.len; i++)
+		lines += text.ptr[i] == '\n';
+	must(line >= 1 && line <= lines);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const pointers[] = {"", "/a", "/0", "/a/0", "/", "/a~1b/~0"};
@@ -74,6 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct arena mem = {0};
 	check_value(text, &rules, &mem);
 	check_rows(text, &rules, &mem);
+	check_line(text, rules.pointer, &mem);
 	json_quote(text, &mem, &quoted);
 	must(json_valid(quoted));
 	arena_clear(&mem);

@@ -14,9 +14,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "base64", "siphash", "log", "trim"],
-    ["setting", "policy_action", "turn", "timer", "breaker", "windows", "mail", "attempts", "question", "stats", "table", "digest",
-     "query", "codec"],
-    ["address", "domain", "json", "template", "config_convert", "config_parts", "config"],
+    ["setting", "policy_action", "turn", "timer", "breaker", "windows", "domain", "mail", "attempts", "question", "stats", "table",
+     "digest", "trace", "query", "codec"],
+    ["address", "json", "template", "config_convert", "config_parts", "config"],
     ["http", "resolver", "names", "redis", "poller", "helper", "worker", "crew", "fronts"],
     ["dialog", "conn", "backends"],
     ["survey", "web", "listener", "listeners", "daemon", "reload", "control", "client"],
@@ -24,7 +24,7 @@ LEVELS = [
 ]
 LIBRARIES = {
     "event2": {"http", "resolver", "names", "redis", "poller", "worker", "conn", "listener", "web"},
-    "curl": {"http"},
+    "curl": {"http", "client"},
     "ares": {"resolver"},
     "idn2": {"domain"},
     "cjson": {"config", "json"},

@@ -650,10 +650,52 @@ static void what_is_printed(void **state)
 		"", "--json", map, "k");
 }
 
+static void http_replies(void **state)
+{
+	static const struct {
+		const char *body;
+		bool ok;
+		enum outcome outcome;
+		const char *value, *why, *trace;
+	} table[] = {
+		{"{\"status\":\"ok\",\"value\":\"v\"}\n", true, GOT_OK, "v", "", ""},
+		{"{\"status\":\"ok\",\"value\":[\"a\", \"b\"]}", true, GOT_OK, "[\"a\",\"b\"]", "",
+			""},
+		{"{\"status\":\"ok\",\"value\":\"\"}", true, GOT_OK, "", "", ""},
+		{"{\"status\":\"notfound\",\"trace\":[{\"us\":1}]}", true, GOT_NOTFOUND, NULL, "",
+			"[{\"us\":1}]"},
+		{"{\"status\":\"temp\",\"reason\":\"down\"}", true, GOT_TEMP, NULL, "down", ""},
+		{"{\"status\":\"uncertain\",\"reason\":\"lost\"}", true, GOT_UNCERTAIN, NULL,
+			"lost", ""},
+		{"{\"status\":\"error\",\"reason\":\"unknown table\"}", true, GOT_PERM, NULL,
+			"unknown table", ""},
+		{"{\"status\":\"fine\"}", false, 0, NULL, "", ""},
+		{"{}", false, 0, NULL, "", ""},
+		{"<html>", false, 0, NULL, "", ""},
+		{"", false, 0, NULL, "", ""},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+		struct arena mem = {0};
+		struct reply reply;
+		assert_int_equal(http_reply(str_of(table[i].body), &mem, &reply), table[i].ok);
+		if (table[i].ok) {
+			assert_int_equal(reply.outcome, table[i].outcome);
+			assert_int_equal(reply.nvalues, table[i].value != NULL);
+			if (table[i].value)
+				assert_str(reply.values[0], table[i].value);
+			assert_str(reply.why, table[i].why);
+			assert_str(reply.trace, table[i].trace);
+		}
+		arena_clear(&mem);
+	}
+}
+
 static void wrong_use_is_an_error(void **state)
 {
 	(void)state;
-	static const char map[] = "socketmap:unix:/nowhere:t", dict[] = "dict:unix:/nowhere:t";
+	static const char map[] = "socketmap:unix:/nowhere:t", dict[] = "dict:unix:/nowhere:t",
+			  http[] = "http:unix:/nowhere:t";
 	RUN(2, "", "", map);
 	RUN(2, "", "", dict);
 	RUN(2, "", "", "k");
@@ -662,6 +704,13 @@ static void wrong_use_is_an_error(void **state)
 	RUN(2, "", "", map, "k", "--timeout", "0");
 	RUN(2, "", "", map, "--iterate", "p");
 	RUN(2, "", "", map, "k", "--user", "u");
+	RUN(2, "", "", map, "k", "--trace");
+	RUN(2, "", "", dict, "k", "--trace");
+	RUN(2, "", "", http, "k", "--form", "xml");
+	RUN(2, "", "", http, "k", "--scope", "mine");
+	RUN(2, "", "", http, "k", "--token-file", "/nowhere/token");
+	RUN(2, "", "", http, "--set", "k", "v");
+	RUN(2, "", "", http, "k", "--dict-version", "3");
 	RUN(2, "", "", dict, "k", "--iterate", "p");
 	RUN(2, "", "", dict, "--iterate", "p", "--iterate", "q");
 	RUN(2, "", "", dict, "--iterate", "priv/p");
@@ -692,6 +741,7 @@ int main(void)
 		cmocka_unit_test(a_silent_server_times_out),
 		cmocka_unit_test(a_closed_idle_connection_is_opened_again),
 		cmocka_unit_test(what_is_printed),
+		cmocka_unit_test(http_replies),
 		cmocka_unit_test(wrong_use_is_an_error),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -65,12 +65,44 @@ static void test_ascii(void **state)
 	arena_clear(&mem);
 }
 
+static void test_small(void **state)
+{
+	static const char *const names[][2] = {
+		{"Example.ORG", "example.org"},
+		{"Example.ORG.", "example.org."},
+		{"XN--Mller-KVA.example", "xn--mller-kva.example"},
+		{"M\xc3\x9cLLER.Example", "m\xc3\xbcller.example"},
+		{"m\xc3\xbcller.example", "m\xc3\xbcller.example"},
+		{"mu\xcc\x88ller.example", "m\xc3\xbcller.example"},
+		{"\xd0\x9c\xd0\x9e.example", "\xd0\xbc\xd0\xbe.example"},
+		{"stra\xc3\x9f"
+		 "e.example",
+			"stra\xc3\x9f"
+			"e.example"},
+		{"\xc3\xbc b.example", NULL},
+		{"\xff\xfe.example", NULL},
+		{"a..b", NULL},
+		{"", NULL},
+	};
+	struct arena mem = {0};
+	struct str name;
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		bool valid = domain_small(str_of(names[i][0]), &mem, &name);
+		assert_int_equal(valid, names[i][1] != NULL);
+		if (valid)
+			assert_string_equal(arena_str(&mem, name).ptr, names[i][1]);
+	}
+	arena_clear(&mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_valid),
 		cmocka_unit_test(test_invalid),
 		cmocka_unit_test(test_ascii),
+		cmocka_unit_test(test_small),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

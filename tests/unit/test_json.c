@@ -365,6 +365,13 @@ static void test_parts(void **state)
 		buf_add_char(&joined, ' ');
 	}
 	ASSERT_TEXT(buf_str(&joined), "{ \"a\\u00fc\" [ 1 -2.5e3 true ] \"\" null } ");
+	buf_reset(&joined);
+	rest = STR(" {\r\n\"a b\"\t: [ 1,\n2 ] }\n");
+	while (json_part(&rest, &part)) {
+		buf_add(&joined, part);
+		buf_add_char(&joined, ' ');
+	}
+	ASSERT_TEXT(buf_str(&joined), "{ \"a b\" [ 1 2 ] } ");
 	buf_free(&joined);
 	assert_true(json_text(STR("\"plain\""), &mem, &text));
 	ASSERT_TEXT(text, "plain");
@@ -375,6 +382,39 @@ static void test_parts(void **state)
 	assert_false(json_tighten(STR("[01]"), &mem, &rest));
 	assert_false(json_tighten(STR(""), &mem, &rest));
 	arena_clear(&mem);
+}
+
+static void check_line(const char *pointer, size_t wanted)
+{
+	size_t line =
+		json_line(STR("\n{\"a\": [1, {\"x\": []},\n{\"b\": \"}\\\"\",\n\"c\"\n:\n[[\n],"
+			      "7]}],\n\"d\": {},\n\"\": 1}\n"),
+			pointer);
+	if (line != wanted)
+		fail_msg("%s: line %zu, wanted %zu", pointer, line, wanted);
+}
+
+static void test_lines(void **state)
+{
+	(void)state;
+	check_line("", 2);
+	check_line("/a", 2);
+	check_line("/a/0", 2);
+	check_line("/a/1/x", 2);
+	check_line("/a/2", 3);
+	check_line("/a/2/b", 3);
+	check_line("/a/2/c", 4); /* where its name stands */
+	check_line("/a/2/c/0", 6);
+	check_line("/a/2/c/1", 7);
+	check_line("/d", 8);
+	/* what is not there */
+	check_line("/e", 2);
+	check_line("/a/3", 2);
+	check_line("/a/2/e", 3);
+	check_line("/a/2/c/2", 4);
+	check_line("/a/2/b/x", 3);
+	check_line("/a/x", 2);
+	check_line("/d/x", 8);
 }
 
 static void test_object(void **state)
@@ -418,6 +458,7 @@ int main(void)
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_quote),
 		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_object),
 		cmocka_unit_test(test_round_trip),
 	};

@@ -480,6 +480,109 @@ static void a_chain_ends_its_member(void **state)
 	ask_free(asked);
 }
 
+/* The steps of a trace as "depth table event detail" lines. */
+static void assert_trace(const struct trace *trace, const char *expected)
+{
+	const struct trace_step *step;
+	struct arena mem = {0};
+	struct str text = STR("");
+	uint64_t before = 0;
+	STAILQ_FOREACH (step, &trace->steps, link) {
+		assert_true(step->us >= before);
+		before = step->us;
+		text = arena_printf(&mem, "%.*s%u %s %s %.*s\n", (int)text.len, text.ptr,
+			step->depth, step->table, step->event, (int)step->detail.len,
+			step->detail.ptr);
+	}
+	assert_str(text, expected);
+	arena_clear(&mem);
+}
+
+static struct asked *ask_traced(struct stand *stand, const char *table, struct trace *trace)
+{
+	struct asked *asked = memory_new(sizeof(*asked));
+	asked->ask = lookup_of("key");
+	asked->query.mem = &asked->mem;
+	asked->query.trace = trace;
+	query_start(&asked->query, stand_table(stand, table), &asked->ask, on_asked);
+	return asked;
+}
+
+static void a_trace_tells_each_step(void **state)
+{
+	struct stand *stand = *state;
+	struct trace *trace = trace_new();
+	struct asked *asked = ask_traced(stand, "outer", trace);
+	query_notfound(late_take(stand, "other"));
+	stand_run(stand);
+	query_temp(late_take(stand, "late"), "down");
+	stand_run(stand);
+	assert_int_equal(asked->dones, 1);
+	assert_trace(trace, "0 outer asked lookup key\n"
+			    "1 chain asked lookup key\n"
+			    "2 other asked lookup key\n"
+			    "2 other notfound \n"
+			    "2 late asked lookup key\n"
+			    "2 late temp down\n"
+			    "1 chain temp down\n"
+			    "0 outer temp down\n");
+	assert_int_equal(trace->refs, 1);
+	trace_leave(trace);
+	ask_free(asked);
+}
+
+/* Its steps are told as long as somebody runs, and it goes with the last (the sanitizer watches). */
+static void a_trace_lives_as_long_as_its_queries(void **state)
+{
+	struct stand *stand = *state;
+	struct trace *trace = trace_new();
+	struct asked *asked = ask_traced(stand, "now", trace);
+	trace_leave(trace);
+	stand_run(stand);
+	ask_free(asked);
+
+	trace = trace_new();
+	asked = ask_traced(stand, "chain", trace);
+	trace_keep(trace);
+	trace_leave(trace);
+	ask_free(asked);
+	assert_int_equal(trace->refs, 1);
+	assert_trace(trace, "0 chain asked lookup key\n"
+			    "1 other asked lookup key\n"
+			    "1 other cancelled nobody waits for it any more\n"
+			    "0 chain cancelled nobody waits for it any more\n");
+	trace_leave(trace);
+}
+
+static void add_step(struct trace *trace, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	trace_add(trace, &(struct trace_step){.table = "t", .event = "e"}, fmt, ap);
+	va_end(ap);
+}
+
+/* In the number of steps and in their length; a character is not cut in two. */
+static void a_trace_is_bounded(void **state)
+{
+	struct trace *trace = trace_new();
+	struct arena mem = {0};
+	struct str odd = STR("x");
+	(void)state;
+	for (unsigned i = 0; i < 1000; i++)
+		odd = arena_printf(&mem, "%s\xc3\xbc", odd.ptr);
+	add_step(trace, "%s", odd.ptr);
+	struct str told = STAILQ_FIRST(&trace->steps)->detail;
+	assert_int_equal(told.len, 999);
+	assert_memory_equal(told.ptr + 997, "\xc3\xbc", 2);
+	for (unsigned i = 0; i < 2000; i++)
+		add_step(trace, "%u", i);
+	assert_int_equal(trace->nsteps + trace->nlost, 2001);
+	assert_true(trace->nlost > 0);
+	arena_clear(&mem);
+	trace_leave(trace);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -507,6 +610,9 @@ int main(void)
 		TEST(a_members_deadline_ends_with_it),
 		TEST(a_chain_ends_its_member),
 		cmocka_unit_test(copies_are_deep),
+		TEST(a_trace_tells_each_step),
+		TEST(a_trace_lives_as_long_as_its_queries),
+		cmocka_unit_test(a_trace_is_bounded),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

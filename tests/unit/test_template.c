@@ -257,6 +257,35 @@ static void test_overflow(void **state)
 	buf_free(&url);
 }
 
+/* What people see of it: no secret, and the key where it stands. */
+static void test_show(void **state)
+{
+	static const char *const table[][2] = {
+		{"http://h/a/{}", "http://h/a/k%20y"},
+		{"https://me:pw@h:81/{key}/x", "https://h:81/k%20y/x"},
+		{"http://h", "http://h/"},
+		{"http://h/a?token=abc&key={}", "http://h/a?token=...&key=k%20y"},
+		{"http://h/{}?key=x{}y&token=z&last={user}",
+			"http://h/k%20y?key=...k%20y...&token=...&last=u"},
+		{"http://h/{}?secret", "http://h/k%20y?..."},
+		{"http://h/{}?a=1&secret&b=2", "http://h/k%20y?a=...&...&b=..."},
+		{"http://h/{}?{key}&t=1", "http://h/k%20y?k%20y&t=..."},
+	};
+	struct fixture *fixture = *state;
+	const struct template_values values = {
+		.key = STR("k y"), .user = STR("u"), .table = STR("t"), .scope = STR("shared")};
+	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+		struct template *template;
+		struct buf url = {.max = 4096};
+		assert_true(
+			template_compile(table[i][0], &fixture->mem, &template, &fixture->error));
+		template_show(template, &values, &url);
+		buf_add_char(&url, '\0');
+		assert_string_equal(url.ptr, table[i][1]);
+		buf_free(&url);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +299,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_users, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_prefixes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_overflow, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_show, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
