@@ -229,7 +229,8 @@ static void refuses_podop(void **state)
 	"    type: userli\n"                                                                       \
 	"    param: \"http://localhost:8000\"\n"                                                   \
 	"    token: \"${USERLI_TOKEN}\"\n"                                                         \
-	"    timeout: 5s\n" rest
+	"    timeout: 5s\n"                                                                        \
+	"    connect_timeout: 5s\n" rest
 
 static void prints_userli(void **state)
 {
@@ -258,7 +259,9 @@ static void prints_userli(void **state)
 					       "") "  - name: ratelimit\n"
 						   "    type: ratelimit\n"
 						   "    param: quota\n"
-						   "    timeout: 5s\n"
+						   "    # half of it is for userli, which had "
+						   "5s\n"
+						   "    timeout: 10s\n"
 						   "    count_rejected: yes\n"
 						   "    on_exceed: \"REJECT Rate limit exceeded, "
 						   "please try again later\"\n");
@@ -305,7 +308,6 @@ static void prints_old_userli(void **state)
 	(void)state;
 	setenv("USERLI_TOKEN", "hidden", 1);
 	setenv("ALIAS_LISTEN_ADDR", "127.0.0.1:1", 1);
-	setenv("LOOKUP_CACHE_TTL", "soon", 1); /* which it did not know */
 	must(userli());
 	check_printed(
 		USERLI("1.x") "log:\n"
