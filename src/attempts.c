@@ -29,21 +29,18 @@ static struct str network_of(struct str address, char *text)
 	return str_of(inet_ntop(AF_INET6, bytes, text, INET6_ADDRSTRLEN));
 }
 
-static struct str without_extension(struct str user, const char *delimiters, struct arena *mem)
+static struct str identity(struct str user, const char *delimiters, struct arena *mem)
 {
-	if (!delimiters)
-		return user;
-	return str_has(user, '@') ? mail_identity(user, delimiters, mem)
-				  : mail_without_extension(user, delimiters);
+	user = mail_identity(user, delimiters ? delimiters : "", mem);
+	return str_has(user, '@') || !delimiters ? user : mail_without_extension(user, delimiters);
 }
 
 /* However it is written: a table may take `ALICE` and ` alice+7` for alice, and then so do we. */
 static struct str user_of(
 	const struct attempt_rules *rules, const struct attempt *attempt, struct arena *mem)
 {
-	struct str user = mail_lower(mail_trim(attempt->user), mem);
-	user = without_extension(user, attempt->delimiters, mem);
-	return without_extension(user, rules->delimiters, mem);
+	struct str user = identity(attempt->user, attempt->delimiters, mem);
+	return identity(user, rules->delimiters, mem);
 }
 
 /* The name that it is counted under. */

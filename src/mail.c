@@ -1,6 +1,8 @@
 /* Mail addresses as keys: their parts, small letters, extensions. */
 #include "mail.h"
 
+#include "domain.h"
+
 #include <strings.h>
 
 bool mail_split(struct str key, struct str *local, struct str *domain)
@@ -104,8 +106,10 @@ struct str mail_identity(struct str who, const char *delimiters, struct arena *m
 	who = mail_lower(mail_trim(who), mem);
 	if (!mail_split(who, &local, &domain))
 		return who;
-	struct str base = mail_without_extension(local, delimiters);
-	if (base.len == local.len)
+	struct str base = mail_without_extension(local, delimiters), small = domain;
+	if (!str_has(domain, '\0'))
+		domain_small(domain, mem, &small); /* or it is no domain, and stays as it is */
+	if (base.len == local.len && str_eq(small, domain))
 		return who;
-	return arena_printf(mem, "%.*s@%.*s", (int)base.len, base.ptr, (int)domain.len, domain.ptr);
+	return arena_printf(mem, "%.*s@%.*s", (int)base.len, base.ptr, (int)small.len, small.ptr);
 }

@@ -348,7 +348,7 @@ class GuessingAtUserli(Case):
         self.addCleanup(client.close)
         # All of these are alice to userli.
         self.assertEqual(client.plain("\u200bALICE+x@example.org ", "secret"), ("OK", {"user": "alice@example.org"}))
-        for user in ("alice+1@example.org", "ALICE+2@Example.org", " \u200balice+3@example.org"):
+        for user in ("alice+1@example.org", "ALICE+2@Example.org", " \u200balice+3@\uff45xample.org"):
             self.assertEqual(client.plain(user, "wrong")[1]["reason"], "authentication failed", user)
         for user in ("alice+4@example.org", "alice@example.org"):
             self.assertEqual(client.plain(user, "secret")[1]["reason"], "too many failed attempts; try later", user)

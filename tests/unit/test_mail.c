@@ -93,6 +93,10 @@ static void identities(void **state)
 			"", "alice@example.org"},
 		{"alice+1@example.org", "-", "alice+1@example.org"},
 		{"+1@example.org", "+", "+1@example.org"},
+		{"a@EX\xc3\x84MPLE.org", "", "a@ex\xc3\xa4mple.org"},
+		{"a+b@EX\xc3\x84MPLE.org", "+", "a@ex\xc3\xa4mple.org"},
+		{"a@\xef\xbd\x85xample.org", "", "a@example.org"}, /* a wide e */
+		{"a@No Domain", "", "a@no domain"},
 		{"Alice+1", "+", "alice+1"},
 		{"2001:DB8::1", ":", "2001:db8::1"},
 		{" \xe2\x80\x8d ", "+", ""},

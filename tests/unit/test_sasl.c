@@ -359,7 +359,8 @@ static void a_user_is_one_however_written(void **state)
 		"Alice+2+3@X.TEST", " alice@x.test",
 		"\xe2\x80\x8b"
 		"alice@x.test ",
-		"alice-4+5@x.test", NULL};
+		"alice-4+5@x.test", "alice@\xef\xbd\x98.test", "alice@\xef\xbc\xb8.test",
+		NULL}; /* with a wide x and X */
 	(void)state;
 	for (size_t i = 0; same[i]; i++) {
 		struct windows *failures = windows_new(100);
