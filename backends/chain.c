@@ -1,4 +1,5 @@
 /* The chain backend: the first of several tables that knows. */
+#include <limits.h>
 #include <stddef.h>
 
 #include "list.h"
@@ -6,6 +7,7 @@
 
 struct chain_conf {
 	struct table_list tables;
+	char delimiters[UCHAR_MAX + 1]; /* of all of them, each once */
 };
 
 static const struct setting settings[] = {
@@ -30,16 +32,27 @@ static struct hop *hop_of(struct query *child)
 	return (struct hop *)(void *)((char *)child - offsetof(struct hop, child));
 }
 
+static void add_delimiters(struct chain_conf *conf, const char *more)
+{
+	size_t n = strlen(conf->delimiters);
+	for (; more && *more; more++)
+		if (!strchr(conf->delimiters, *more))
+			conf->delimiters[n++] = *more;
+}
+
 static bool check(struct table_conf *table, struct error *error)
 {
-	const struct chain_conf *conf = table->conf;
+	struct chain_conf *conf = table->conf;
 	unsigned ops = 0;
 	if (conf->tables.n == 0)
 		return error_set(
 			error, "param: names no table; allowed: names of tables, in order");
-	for (size_t i = 0; i < conf->tables.n; i++)
+	for (size_t i = 0; i < conf->tables.n; i++) {
 		ops |= conf->tables.tables[i]->ops;
+		add_delimiters(conf, conf->tables.tables[i]->delimiters);
+	}
 	table->ops &= ops;
+	table->delimiters = conf->delimiters;
 	return true;
 }
 

@@ -137,6 +137,8 @@ static bool check(struct table_conf *table, struct error *error)
 		drop(table);
 		return false;
 	}
+	if (conf->recipient_delimiter[0])
+		table->delimiters = conf->recipient_delimiter;
 	warn(table, shared);
 	return true;
 }

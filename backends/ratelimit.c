@@ -1,6 +1,7 @@
 /* Rate limits for policy requests: so many messages, or recipients, of an identity within so long. */
 #include "ratelimit.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -217,17 +218,10 @@ static struct str attribute(const struct question *ask, struct str name)
 /* So that neither small letters nor extensions make somebody else of him. */
 static struct str normalise(const struct query *query, struct str who)
 {
-	struct str local, domain;
-	who = mail_lower(str_trim(who), query->mem);
+	who = mail_identity(who, conf_of(query)->recipient_delimiter, query->mem);
 	if (who.len > MAX_IDENTITY)
 		who.len = MAX_IDENTITY;
-	if (!mail_split(who, &local, &domain))
-		return who;
-	struct str base = mail_without_extension(local, conf_of(query)->recipient_delimiter);
-	if (base.len == local.len)
-		return who;
-	return arena_printf(
-		query->mem, "%.*s@%.*s", (int)base.len, base.ptr, (int)domain.len, domain.ptr);
+	return who;
 }
 
 static struct str identity_of(const struct query *query)
@@ -353,7 +347,6 @@ static void count_in_memory(struct count *count)
 			conf_of(query)->count_rejected, now);
 	else
 		windows_look(windows, count->identity, &count->rules, now, count->uses);
-	table_set_counter(query->table, RATELIMIT_IDENTITIES, windows_size(windows));
 	answer(count);
 }
 
@@ -482,6 +475,13 @@ static void cancel(struct query *query)
 	redis_cancel(&count->redis);
 }
 
+static uint64_t measure(const struct table_conf *table, unsigned gauge)
+{
+	const struct ratelimit_shared *shared = table->shared;
+	assert(gauge == RATELIMIT_IDENTITIES);
+	return shared->windows ? windows_size(shared->windows) : 0;
+}
+
 static const char *const counters[] = {
 	[RATELIMIT_ALLOWED] = "allowed",
 	[RATELIMIT_EXCEEDED] = "exceeded",
@@ -506,4 +506,5 @@ const struct backend backend_ratelimit = {
 	.cancel = cancel,
 	.counters = counters,
 	.gauges = 1u << RATELIMIT_IDENTITIES,
+	.measure = measure,
 };

@@ -21,7 +21,7 @@ enum ratelimit_counter {
 	RATELIMIT_ALLOWED,
 	RATELIMIT_EXCEEDED,
 	RATELIMIT_ERRORS,     /* answered by on_error */
-	RATELIMIT_IDENTITIES, /* now, in memory */
+	RATELIMIT_IDENTITIES, /* now, in memory: of all workers */
 };
 
 /* table_conf.shared */

@@ -64,41 +64,6 @@ struct ask {
 
 /* ---- keys ---- */
 
-/* Is it one character that nobody sees: a blank of Unicode's, a control, or U+200B to U+200D and U+FEFF?
- * They come along when names are copied into mail programs. */
-static bool is_invisible(struct str c)
-{
-	static const char *const others[] = {"\xc2\x85", "\xc2\xa0", "\xe1\x9a\x80", "\xe2\x80\xa8",
-		"\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80", "\xef\xbb\xbf"};
-	if (c.len == 1)
-		return (unsigned char)c.ptr[0] <= 0x20 || c.ptr[0] == 0x7f;
-	if (str_starts(c, STR("\xe2\x80")) && c.len == 3 && (unsigned char)c.ptr[2] <= 0x8d)
-		return true; /* U+2000 to U+200D */
-	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
-		if (str_eq(c, str_of(others[i])))
-			return true;
-	return false;
-}
-
-/* The length of an invisible character at the start (or end) of a key; 0: there is none. */
-static size_t invisible(struct str key, bool at_end)
-{
-	for (size_t n = 1; n <= 3 && n <= key.len; n++)
-		if (is_invisible((struct str){key.ptr + (at_end ? key.len - n : 0), n}))
-			return n;
-	return 0;
-}
-
-static struct str trim(struct str key)
-{
-	size_t n;
-	while ((n = invisible(key, false)) > 0)
-		key = str_skip(key, n);
-	while ((n = invisible(key, true)) > 0)
-		key.len -= n;
-	return key;
-}
-
 /* What userli allows in the names of its users and aliases. */
 static bool is_local(struct str local)
 {
@@ -122,7 +87,7 @@ static bool clean_key(const struct query *query, struct str key, struct str *cle
 {
 	const struct userli_conf *conf = query->table->conf->conf;
 	const struct userli_shared *shared = query->table->conf->shared;
-	struct str domain = trim(key), local;
+	struct str domain = mail_trim(key), local;
 	if (shared->endpoint->domains)
 		return clean_domain(domain, query->mem, clean);
 	if (!str_cut(&domain, '@', &local))
@@ -605,6 +570,7 @@ static bool check(struct table_conf *table, struct error *error)
 		return false;
 	}
 	table->ops &= shared->endpoint->ops;
+	table->delimiters = conf->recipient_delimiter;
 	shared->http = (struct http_options){
 		.headers = shared->headers,
 		.user_agent = "mapmux/" MAPMUX_VERSION,

@@ -3,7 +3,8 @@
 
 #include <arpa/inet.h>
 
-#include "buf.h"
+#include "log.h"
+#include "mail.h"
 
 enum {
 	MAX_NAME = 512,
@@ -28,17 +29,33 @@ static struct str network_of(struct str address, char *text)
 	return str_of(inet_ntop(AF_INET6, bytes, text, INET6_ADDRSTRLEN));
 }
 
-/* The name that it is counted under: of a user whatever the case of its letters. */
-static struct str name_of(const struct attempt *attempt, enum who who, char *name)
+static struct str identity(struct str user, const char *delimiters, struct arena *mem)
 {
-	char text[INET6_ADDRSTRLEN];
-	struct str of = who == USER ? attempt->user : network_of(attempt->address, text);
+	user = mail_identity(user, delimiters ? delimiters : "", mem);
+	return str_has(user, '@') || !delimiters ? user : mail_without_extension(user, delimiters);
+}
+
+/* However it is written: a table may take `ALICE` and ` alice+7` for alice, and then so do we. */
+static struct str user_of(
+	const struct attempt_rules *rules, const struct attempt *attempt, struct arena *mem)
+{
+	struct str user = identity(attempt->user, attempt->delimiters, mem);
+	return identity(user, rules->delimiters, mem);
+}
+
+/* The name that it is counted under. */
+static struct str name_of(
+	const struct attempt_rules *rules, const struct attempt *attempt, enum who who, char *name)
+{
+	char text[INET6_ADDRSTRLEN], first[4 * MAX_NAME];
+	struct arena mem;
+	arena_init(&mem, first, sizeof(first));
+	struct str of =
+		who == USER ? user_of(rules, attempt, &mem) : network_of(attempt->address, text);
 	size_t n = of.len < MAX_NAME - 1 ? of.len : MAX_NAME - 1;
 	name[0] = who == USER ? 'u' : 'a';
-	for (size_t i = 0; i < n; i++) {
-		char c = of.ptr[i];
-		name[i + 1] = who == USER && c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c;
-	}
+	memcpy(name + 1, of.ptr, n);
+	arena_clear(&mem);
 	return (struct str){name, n + 1};
 }
 
@@ -63,7 +80,7 @@ bool attempts_exceeded(struct windows *failures, const struct attempt_rules *rul
 		struct window_use use;
 		if (!is_known(attempt, who))
 			continue;
-		windows_look(failures, name_of(attempt, who, name), &limit, now_ms, &use);
+		windows_look(failures, name_of(rules, attempt, who, name), &limit, now_ms, &use);
 		if (use.used >= limit.limits[0].most)
 			return true;
 	}
@@ -77,7 +94,7 @@ static uint64_t count(struct windows *failures, const struct attempt_rules *rule
 	char name[MAX_NAME];
 	struct window_rules limit = limit_of(rules, who);
 	struct window_use use;
-	struct str of = name_of(attempt, who, name);
+	struct str of = name_of(rules, attempt, who, name);
 	windows_look(failures, of, &limit, now_ms, &use);
 	windows_count(failures, of, &limit, 1, true, now_ms);
 	return use.used;
@@ -93,4 +110,16 @@ uint64_t attempts_failed(struct windows *failures, const struct attempt_rules *r
 		before = n > before ? n : before;
 	}
 	return (uint64_t)rules->delay << (before < MAX_DOUBLINGS ? before : MAX_DOUBLINGS);
+}
+
+void attempt_log(const struct attempt *attempt, bool refused, const char *listener)
+{
+	if (log_wants(LOG_LEVEL_INFO))
+		log_event(LOG_LEVEL_INFO,
+			refused ? "authentication refused: too many failures"
+				: "authentication failed",
+			(struct pair[]){{STR("user"), attempt->user},
+				{STR("rip"), attempt->address},
+				{STR("listener"), str_of(listener)}},
+			3);
 }

@@ -15,7 +15,8 @@ struct message {
 		ask;   /* points into the input or the session: valid until the next decode() */
 	uint64_t tag;  /* the codec's own; comes back in encode() */
 	bool in_order; /* its answer must wait for the answers before it */
-	/* An authentication, whose failures count; lives as long as `ask`. Or NULL. */
+	/* An authentication, whose failures count; lives as long as `ask`. What the table makes of names is
+	 * not its affair. Or NULL. */
 	const struct attempt *attempt;
 };
 
@@ -54,7 +55,7 @@ struct codec {
 	 * Where they do not, it is served to this machine only. NULL: it may be served to anybody. */
 	bool (*asks_proof)(const void *conf);
 
-	/* For messages with an `attempt`. NULL: it has none. */
+	/* For messages with an `attempt`: what their failures lead to. NULL: it has none. */
 	const struct attempt_rules *(*attempts)(const void *conf);
 
 	/* What is said before the client has said anything. NULL: nothing. */

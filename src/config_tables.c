@@ -348,8 +348,10 @@ static bool check_all(struct loader *loader)
 	for (config->ntables = 0; config->ntables < n; config->ntables++) {
 		struct table_conf *table = &config->tables[config->ntables];
 		table->digest = digest_of(table);
-		if (table->inner)
+		if (table->inner) {
 			table->ops = table->inner->ops;
+			table->delimiters = table->inner->delimiters;
+		}
 		if (table->backend->check && !table->backend->check(table, loader->error))
 			return check_failed(loader, node_of(loader, table));
 	}

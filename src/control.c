@@ -103,8 +103,12 @@ static void refresh_tables(const struct config *config)
 			config->tables[i].backend->refresh(&config->tables[i]);
 }
 
-/* Of all workers. */
-static void sum_up(const struct daemon *daemon, size_t index, struct table_stats *sums)
+/* Of a table, over all workers. */
+struct sums {
+	uint64_t results[ST_COUNT], counters[MAX_COUNTERS];
+};
+
+static void sum_up(const struct daemon *daemon, size_t index, struct sums *sums)
 {
 	for (size_t w = 0; w < daemon->crew.n; w++) {
 		const struct table_stats *stats =
@@ -116,24 +120,23 @@ static void sum_up(const struct daemon *daemon, size_t index, struct table_stats
 			sums->counters[i] +=
 				atomic_load_explicit(&stats->counters[i], memory_order_relaxed);
 	}
+	table_measure(&daemon->current->config.tables[index], sums->counters);
 }
 
 static void log_table(const struct daemon *daemon, size_t index)
 {
 	const struct table_conf *table = &daemon->current->config.tables[index];
 	const char *const *names = table->backend->counters;
-	struct table_stats sums = {0};
+	struct sums sums = {0};
 	struct arena mem = {0};
 	struct str more = {"", 0};
 	sum_up(daemon, index, &sums);
 	for (size_t i = 0; names && names[i]; i++)
-		more = arena_printf(
-			&mem, "%s, %s %" PRIu64, more.ptr, names[i], (uint64_t)sums.counters[i]);
+		more = arena_printf(&mem, "%s, %s %" PRIu64, more.ptr, names[i], sums.counters[i]);
 	log_info("table %s (%s): ok %" PRIu64 ", notfound %" PRIu64 ", temp %" PRIu64
 		 ", perm %" PRIu64 "%s",
-		table->name, table->backend->name, (uint64_t)sums.results[ST_OK],
-		(uint64_t)sums.results[ST_NOTFOUND], (uint64_t)sums.results[ST_TEMP],
-		(uint64_t)sums.results[ST_PERM], more.ptr);
+		table->name, table->backend->name, sums.results[ST_OK], sums.results[ST_NOTFOUND],
+		sums.results[ST_TEMP], sums.results[ST_PERM], more.ptr);
 	arena_clear(&mem);
 }
 

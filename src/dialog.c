@@ -203,6 +203,7 @@ static void trial_new(struct slot *slot, const struct attempt *attempt)
 	trial->slot = slot;
 	trial->attempt.user = arena_str(&slot->mem, attempt->user);
 	trial->attempt.address = arena_str(&slot->mem, attempt->address);
+	trial->attempt.delimiters = slot->query.table->conf->delimiters;
 	slot->trial = trial;
 }
 
@@ -233,17 +234,6 @@ static bool hold_back(struct slot *slot, uint64_t ms)
 	return true;
 }
 
-static void log_refusal(const struct slot *slot, const char *what)
-{
-	const struct attempt *attempt = &slot->trial->attempt;
-	if (log_wants(LOG_LEVEL_INFO))
-		log_event(LOG_LEVEL_INFO, what,
-			(struct pair[]){{STR("user"), attempt->user},
-				{STR("rip"), attempt->address},
-				{STR("listener"), str_of(slot->dialog->home->name)}},
-			3);
-}
-
 static bool is_guessing(const struct slot *slot)
 {
 	const struct dialog_home *home = slot->dialog->home;
@@ -251,14 +241,12 @@ static bool is_guessing(const struct slot *slot)
 		home->failures, rules_of(slot), &slot->trial->attempt, home->turn->now_ms);
 }
 
-/* Never TEMP: whoever guesses has no reason to come again. */
 static void refuse_guess(struct slot *slot)
 {
-	slot->query.answer = (struct answer){
-		.status = ST_NOTFOUND, .why = STR("too many failed attempts; try later")};
+	slot->query.answer = (struct answer){.status = ST_NOTFOUND, .why = STR(ATTEMPTS_EXCEEDED)};
 	stats_count(&slot->dialog->home->refused);
 	count_error(slot->dialog->home, "too_many_failures");
-	log_refusal(slot, "authentication refused: too many failures");
+	attempt_log(&slot->trial->attempt, true, slot->dialog->home->name);
 }
 
 /* Whoever asks a hundred times at once learns no more than one who waits for each answer. True: the
@@ -277,7 +265,7 @@ static bool judge_trial(struct slot *slot)
 	}
 	if (slot->query.answer.status == ST_OK)
 		return false;
-	log_refusal(slot, "authentication failed");
+	attempt_log(&slot->trial->attempt, false, home->name);
 	return hold_back(slot,
 		attempts_failed(home->failures, rules, &slot->trial->attempt, home->turn->now_ms));
 }

@@ -19,6 +19,7 @@ static const struct setting settings[] = {
 		.min = 1,
 		.max = 64L << 20,
 		.help = "longest body of a request: a value to be written"},
+	ATTEMPT_SETTINGS,
 	{.name = NULL},
 };
 
@@ -28,10 +29,17 @@ static bool asks_proof(const void *conf)
 	return *http->token;
 }
 
+static const struct attempt_rules *attempts(const void *conf)
+{
+	const struct http_conf *http = conf;
+	return &http->attempts;
+}
+
 const struct codec codec_http = {
 	.name = "http",
 	.idle_timeout = 60 * 1000L,
 	.settings = settings,
 	.conf_size = sizeof(struct http_conf),
 	.asks_proof = asks_proof,
+	.attempts = attempts,
 };

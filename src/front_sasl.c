@@ -38,25 +38,7 @@ static const struct setting settings[] = {
 		.max = 9500,
 		.help = "so late comes a refusal, and twice as late each further one, up to the "
 			"timeout"},
-	{.name = "failure_window",
-		.kind = SET_MSEC,
-		AT(attempts.window),
-		.fallback = "10m",
-		.min = 1000,
-		.max = 604800000, /* a week */
-		.help = "for so long a failure counts"},
-	{.name = "max_failures_per_user",
-		.kind = SET_INT,
-		AT(attempts.per_user),
-		.fallback = "10",
-		.max = 1000000,
-		.help = "with so many in the window a user is refused unasked; 0: no limit"},
-	{.name = "max_failures_per_address",
-		.kind = SET_INT,
-		AT(attempts.per_address),
-		.fallback = "50",
-		.max = 1000000,
-		.help = "the same for a client's address, of IPv6 its /64; 0: no limit"},
+	ATTEMPT_SETTINGS,
 	{.name = NULL},
 };
 

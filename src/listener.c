@@ -434,7 +434,8 @@ static void open_web(struct worker *worker, size_t index, void *arg)
 	struct listener *listener = arg;
 	if (index != listener->home)
 		return;
-	listener->web = web_open(listener->crew, worker, listener->conf, listener->name);
+	listener->web = web_open(
+		listener->crew, worker, listener->conf, listener->name, listener->failures);
 	for (size_t i = 0; i < listener->ndoors; i++)
 		web_listen(listener->web, listener->doors[i].fd);
 }

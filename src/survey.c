@@ -75,6 +75,8 @@ static void come_home(struct worker *worker, struct letter *letter)
 {
 	struct survey *survey = (struct survey *)(void *)letter;
 	(void)worker;
+	for (size_t i = 0; i < survey->ntables; i++)
+		table_measure(survey->tables[i].conf, survey->tables[i].counters);
 	if (survey->done)
 		survey->done(survey);
 	table_set_leave(survey->set);

@@ -120,6 +120,14 @@ void table_set_close(struct table_set *set)
 	*set = (struct table_set){0};
 }
 
+void table_measure(const struct table_conf *table, uint64_t *counters)
+{
+	const struct backend *backend = table->backend;
+	for (unsigned i = 0; backend->measure && i < MAX_COUNTERS; i++)
+		if (backend->gauges & 1u << i)
+			counters[i] = backend->measure(table, i);
+}
+
 static void take_counts(_Atomic uint64_t *to, _Atomic uint64_t *from, size_t n, unsigned gauges)
 {
 	for (size_t i = 0; i < n; i++) {

@@ -73,6 +73,8 @@ struct backend {
 
 	const char *const *counters; /* names of table_stats.counters; NULL ends them */
 	unsigned gauges; /* bits of those that say how it is now, not how often it was */
+	/* Any thread: a gauge of what all workers share; NULL: it is the sum of theirs. */
+	uint64_t (*measure)(const struct table_conf *table, unsigned gauge);
 	unsigned alarms; /* bits of gauges: not 0 is a breaker that is open */
 };
 
@@ -112,6 +114,7 @@ struct table_conf {
 	 * is the outermost. */
 	struct table_conf *inner; /* of a composite: the one it stands around; else NULL */
 	bool hidden;              /* a composite stands around it */
+	const char *delimiters;   /* begin an extension that makes nobody else of a user; or NULL */
 	bool wants_ttl; /* a composite around it keeps answers as long as the source says */
 	void *composite_confs[MAX_COMPOSITES]; /* the settings of all, by composites[] */
 };
@@ -225,6 +228,9 @@ static inline void table_count(struct table *table, unsigned which)
 	table_set_counter(table, which,
 		atomic_load_explicit(&table->stats.counters[which], memory_order_relaxed) + 1);
 }
+
+/* Any thread: `counters` are the sums of all workers'; what they share is as it is now. */
+void table_measure(const struct table_conf *table, uint64_t *counters);
 
 /* NULL when there is none of that name. */
 const struct backend *backend_find(struct str name);

@@ -42,6 +42,7 @@ struct web {
 	const struct listen_conf *conf;
 	struct table_set *tables; /* kept: the settings live as long as they do */
 	const char *name;
+	struct windows *failures;
 	unsigned protocol;
 
 	struct evhttp *http;
@@ -78,6 +79,16 @@ struct table_set *web_tables(const struct web_request *request)
 const struct listen_conf *web_conf(const struct web_request *request)
 {
 	return request->web->conf;
+}
+
+const char *web_name(const struct web_request *request)
+{
+	return request->web->name;
+}
+
+struct windows *web_failures(const struct web_request *request)
+{
+	return request->web->failures;
 }
 
 unsigned web_protocol(const struct web_request *request)
@@ -377,8 +388,8 @@ static void configure(struct web *web)
 	web->stats.address = conf->address_text;
 }
 
-struct web *web_open(
-	struct crew *crew, struct worker *home, const struct listen_conf *conf, const char *name)
+struct web *web_open(struct crew *crew, struct worker *home, const struct listen_conf *conf,
+	const char *name, struct windows *failures)
 {
 	struct web *web = memory_new(sizeof(*web));
 	web->crew = crew;
@@ -387,6 +398,7 @@ struct web *web_open(
 	web->tables = worker_tables(home);
 	table_set_keep(web->tables);
 	web->name = name;
+	web->failures = failures;
 	web->protocol = codec_index(conf->codec);
 	web->http = evhttp_new(worker_base(home));
 	web->look = event_new(worker_base(home), -1, EV_PERSIST, on_look, web);

@@ -8,10 +8,10 @@
 
 struct web;
 
-/* On the thread of its home, a worker of the crew, in a turn. `name` is kept; the listening descriptor
- * stays the caller's. */
-struct web *web_open(
-	struct crew *crew, struct worker *home, const struct listen_conf *conf, const char *name);
+/* On the thread of its home, a worker of the crew, in a turn. `name` and `failures` (of authentications) are
+ * used as long as it lives; the listening descriptor stays the caller's. */
+struct web *web_open(struct crew *crew, struct worker *home, const struct listen_conf *conf,
+	const char *name, struct windows *failures);
 void web_listen(struct web *web, int fd);
 
 /* The same thread: new settings, and the worker's current tables. */

@@ -1,4 +1,4 @@
-/* Questions to tables over HTTP: lookups, listings, passwords, changes, counters, and what is to be forgotten. */
+/* Questions to tables over HTTP: lookups, listings, changes, counters, and what is to be forgotten. */
 #include "web_routes.h"
 
 #include "json.h"
@@ -80,12 +80,11 @@ static void add_found(struct buf *out, const struct question *ask, const struct 
 	}
 }
 
-static void answered(struct web_request *request)
+void web_say(struct web_request *request)
 {
 	const struct answer *answer = &request->query.answer;
 	unsigned result = result_of(answer);
 	struct buf out = {.max = PAGE_MAX};
-	query_count(&request->query, web_protocol(request));
 	buf_printf(&out, "{\"status\":\"%s\"", result_name(result));
 	if (result == ST_OK)
 		add_found(&out, &request->ask, answer);
@@ -105,13 +104,21 @@ static void answered(struct web_request *request)
 	web_answer_buf(request, code_of(result), JSON, &out);
 }
 
+static void answered(struct web_request *request)
+{
+	query_count(&request->query, web_protocol(request));
+	if (request->ask.op == OP_AUTH)
+		web_judge(request);
+	web_say(request);
+}
+
 static void on_answer(struct query *query)
 {
 	answered((
 		struct web_request *)(void *)((char *)query - offsetof(struct web_request, query)));
 }
 
-static void ask(struct web_request *request, struct table *table)
+void web_ask(struct web_request *request, struct table *table)
 {
 	request->query.mem = &request->mem;
 	request->query.trace = request->trace;
@@ -136,8 +143,7 @@ static bool choice(struct web_request *request, const char *name, const char *fi
 	return false;
 }
 
-/* The table's name is all that stands behind the prefix; NULL: it has been answered. */
-static struct table *read_table(struct web_request *request, const char *prefix)
+struct table *web_read_table(struct web_request *request, const char *prefix)
 {
 	struct str raw = str_skip(request->path, strlen(prefix)), name;
 	if (web_decode(raw, false, &request->mem, &name))
@@ -151,7 +157,7 @@ static struct table *read_question(struct web_request *request)
 	struct question *ask = &request->ask;
 	bool priv, text, trace;
 	*ask = (struct question){.op = OP_LOOKUP};
-	struct table *table = read_table(request, LOOKUP);
+	struct table *table = web_read_table(request, LOOKUP);
 	if (!table || !web_take_param(request, "key", true, &ask->key) ||
 		!web_take_param(request, "user", false, &ask->user) ||
 		!choice(request, "scope", "shared", "priv", &priv) ||
@@ -174,7 +180,7 @@ static void ask_change(struct web_request *request, struct table *table, int kin
 	question->key = STR("");
 	question->changes = &request->change;
 	question->nchanges = 1;
-	ask(request, table);
+	web_ask(request, table);
 }
 
 static void write_one(struct web_request *request, int kind)
@@ -190,7 +196,7 @@ void web_get_lookup(struct web_request *request)
 {
 	struct table *table = read_question(request);
 	if (table)
-		ask(request, table);
+		web_ask(request, table);
 }
 
 void web_put_lookup(struct web_request *request)
@@ -221,7 +227,7 @@ void web_get_iterate(struct web_request *request)
 	struct question *question = &request->ask;
 	bool priv, recurse, values, sorted;
 	*question = (struct question){.op = OP_ITERATE, .form = FORM_JSON};
-	struct table *table = read_table(request, ITERATE);
+	struct table *table = web_read_table(request, ITERATE);
 	if (!table || !web_take_param(request, "prefix", false, &question->key) ||
 		!web_take_param(request, "user", false, &question->user) ||
 		!choice(request, "scope", "shared", "priv", &priv) ||
@@ -233,44 +239,13 @@ void web_get_iterate(struct web_request *request)
 	question->scope = priv ? SCOPE_PRIV : SCOPE_SHARED;
 	question->flags = (recurse ? ITER_RECURSE : 0) | (values ? 0 : ITER_NO_VALUE) |
 			  (sorted ? ITER_SORT_KEY : 0);
-	ask(request, table);
-}
-
-/* The members of the body are attributes of the request; without `user` and `password` it is none. */
-static bool read_login(struct web_request *request)
-{
-	static const struct json_rules rules = {
-		.form = FORM_JSON, .list_separator = {",", 1}, .pointer = ""};
-	struct pair *attrs;
-	size_t n;
-	bool only_names;
-	const char *why;
-	if (!json_rows(request->body, &rules, &request->mem, &attrs, &n, &only_names, &why) ||
-		only_names)
-		return false;
-	const struct pair *user = pair_find(attrs, n, STR("user"));
-	request->ask.key = user ? user->value : STR("");
-	request->ask.attrs = attrs;
-	request->ask.nattrs = n;
-	return request->ask.key.len > 0 && pair_find(attrs, n, STR("password"));
-}
-
-void web_post_auth(struct web_request *request)
-{
-	request->ask = (struct question){.op = OP_AUTH, .form = FORM_JSON};
-	request->mem.wipe = true;
-	struct table *table = read_table(request, AUTH);
-	if (table && read_login(request))
-		ask(request, table);
-	else if (table)
-		web_refuse(request, 400, "bad_body",
-			"the body is no JSON object with a user and a password");
+	web_ask(request, table);
 }
 
 /* The counter of a ratelimit table. */
 static struct table *read_counter(struct web_request *request)
 {
-	struct table *table = read_table(request, RATELIMIT);
+	struct table *table = web_read_table(request, RATELIMIT);
 	if (!table)
 		return NULL; /* the request is gone */
 	request->ask = (struct question){.op = OP_LOOKUP, .form = FORM_JSON};
@@ -287,7 +262,7 @@ void web_get_ratelimit(struct web_request *request)
 {
 	struct table *table = read_counter(request);
 	if (table)
-		ask(request, table);
+		web_ask(request, table);
 }
 
 void web_delete_ratelimit(struct web_request *request)

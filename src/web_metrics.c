@@ -140,19 +140,42 @@ static void add_backend_durations(struct page *page)
 
 /* ---- the table's state ---- */
 
-/* Who keeps answers is who can forget them. Gauges are no events. */
-static void add_cache(struct page *page)
+static bool is_of_type(const struct table_sum *sum, const char *type)
+{
+	return strcmp(sum->conf->backend->name, type) == 0;
+}
+
+/* What happened in the layers of that type. Gauges are no events. */
+static void add_events(struct page *page, const char *type, const char *help)
 {
 	const struct survey *survey = page->survey;
-	begin(page, "mapmux_cache_total", "counter", "What happened in the table's cache.");
+	const char *name = arena_printf(&page->mem, "mapmux_%s_total", type).ptr;
+	begin(page, name, "counter", help);
 	for (size_t i = 0; i < survey->ntables; i++) {
 		const struct backend *backend = survey->tables[i].conf->backend;
-		const char *const *names = backend->forget ? backend->counters : NULL;
-		for (unsigned c = 0; names && names[c]; c++) {
+		for (unsigned c = 0; is_of_type(&survey->tables[i], type) && backend->counters[c];
+			c++) {
 			if (backend->gauges & 1u << c)
 				continue;
-			ADD(page, STR("mapmux_cache_total{"), page->tables[i], STR(",event=\""),
-				str_of(names[c]), STR("\"} "));
+			ADD(page, str_of(name), STR("{"), page->tables[i], STR(",event=\""),
+				str_of(backend->counters[c]), STR("\"} "));
+			add_value(page, survey->tables[i].counters[c]);
+		}
+	}
+}
+
+/* How it is in the layers of that type. */
+static void add_gauge(struct page *page, const char *type, const char *gauge, const char *help)
+{
+	const struct survey *survey = page->survey;
+	const char *name = arena_printf(&page->mem, "mapmux_%s_%s", type, gauge).ptr;
+	begin(page, name, "gauge", help);
+	for (size_t i = 0; i < survey->ntables; i++) {
+		const char *const *names = survey->tables[i].conf->backend->counters;
+		for (unsigned c = 0; is_of_type(&survey->tables[i], type) && names[c]; c++) {
+			if (strcmp(names[c], gauge) != 0)
+				continue;
+			ADD(page, str_of(name), STR("{"), page->tables[i], STR("} "));
 			add_value(page, survey->tables[i].counters[c]);
 		}
 	}
@@ -232,7 +255,10 @@ void web_metrics(const struct survey *survey, struct buf *out)
 	add_connections(&page);
 	add_backend_requests(&page);
 	add_backend_durations(&page);
-	add_cache(&page);
+	add_events(&page, "cache", "What happened in the table's cache.");
+	add_events(
+		&page, "ratelimit", "What became of the messages that the table was asked about.");
+	add_gauge(&page, "ratelimit", "identities", "Who is remembered in memory.");
 	add_inflight(&page);
 	add_breakers(&page);
 	add_errors(&page);

@@ -4,6 +4,7 @@
 
 #include <sys/queue.h>
 
+#include "attempts.h"
 #include "query.h"
 #include "survey.h"
 #include "timer.h"
@@ -38,8 +39,9 @@ struct web_request {
 	struct query query;
 	struct question ask;
 	struct change change;
-	struct trace *trace;   /* of the query, held; NULL: none is wanted */
-	struct survey *survey; /* under way, or NULL */
+	struct attempt attempt; /* of an authentication */
+	struct trace *trace;    /* of the query, held; NULL: none is wanted */
+	struct survey *survey;  /* under way, or NULL */
 	void (*surveyed)(
 		struct web_request *, const struct survey *); /* NULL: none came home in time */
 	struct timer timer;                                   /* of the survey */
@@ -51,6 +53,8 @@ struct worker *web_worker(const struct web_request *request);
 struct crew *web_crew(const struct web_request *request);
 struct table_set *web_tables(const struct web_request *request);
 const struct listen_conf *web_conf(const struct web_request *request);
+const char *web_name(const struct web_request *request); /* the listener's, for the log */
+struct windows *web_failures(const struct web_request *request);
 unsigned web_protocol(const struct web_request *request);
 
 /* web.c: the answer; the request is gone when it returns. */

@@ -1,4 +1,4 @@
-/* What the parts of the routes share. Private to web_routes.c, web_words.c and web_ask.c. */
+/* What the parts of the routes share. Private to web_routes.c and what is named here. */
 #ifndef MAPMUX_WEB_ROUTES_H
 #define MAPMUX_WEB_ROUTES_H
 
@@ -28,6 +28,23 @@ bool web_take_param(struct web_request *request, const char *name, bool needed, 
 /* NULL: there is none, and that was answered. */
 struct table *web_find_table(struct web_request *request, struct str name);
 
+/* web_ask.c. */
+
+/* The table's name is all that stands behind the prefix; NULL: it has been answered. */
+struct table *web_read_table(struct web_request *request, const char *prefix);
+
+/* Asks request->ask; leads to web_say(). */
+void web_ask(struct web_request *request, struct table *table);
+
+/* The query's answer, which ends the request. */
+void web_say(struct web_request *request);
+
+/* web_auth.c: the table has answered whether a password is right: what he is told may be another thing. */
+void web_judge(struct web_request *request);
+
+/* web_auth.c: the route. */
+void web_post_auth(struct web_request *request);
+
 /* web_trace.c: adds `,"trace":[...]`, a member for each step. */
 void web_trace(const struct trace *trace, struct buf *out);
 
@@ -36,7 +53,6 @@ void web_get_lookup(struct web_request *request);
 void web_put_lookup(struct web_request *request);
 void web_delete_lookup(struct web_request *request);
 void web_get_iterate(struct web_request *request);
-void web_post_auth(struct web_request *request);
 void web_get_ratelimit(struct web_request *request);
 void web_delete_ratelimit(struct web_request *request);
 void web_post_purge(struct web_request *request);

@@ -56,7 +56,8 @@ class Stand(Case):
                                                      "nothing": None, "no": False})
                   for name in ("bob", "eve", "fields", *(f"u{n}" for n in range(50)))}
         cls.start = staticmethod(lambda case: Mapmux(case, config=document({
-            "listeners": [{"protocol": "http", "address": f"127.0.0.1:{cls.port}", "token_file": token}],
+            "listeners": [{"protocol": "http", "address": f"127.0.0.1:{cls.port}", "token_file": token,
+                           "max_failures_per_address": 1000}],     # all of them come from one
             "tables": [{"name": "login", "type": "lua", "param": script, "side_effects": "yes"},
                        {"name": "static", "type": "static", "entries": people},
                        {"name": "failing", "type": "url", "param": cls.backend.url + "/{}", "retries": 0},
@@ -109,6 +110,17 @@ class Dovecot23(Stand):
         self.assertEqual(self.login("bob@x.test")[0], "OK")
         self.assertNotIn("secret of", self.dovecot.log())
 
+    def test_guessing(self):
+        """A refusal like that of a wrong password, and no outage, for the right one too; nobody else is kept out."""
+        for number in range(10):
+            status, text = self.login(f"{'EVE' if number % 2 else 'eve'}@x.test", f"guess {number}")
+            self.assertEqual((status, "AUTHENTICATIONFAILED" in text), ("NO", True), text)
+        status, text = self.login("eve@x.test")
+        self.assertEqual((status, "AUTHENTICATIONFAILED" in text), ("NO", True), text)
+        self.assertIn("authentication refused: too many failures", self.mux.log())
+        self.assertRegex(self.mux.log(), "user=eve@x.test rip=127.0.0.1 listener=http:")
+        self.assertEqual(self.login("bob@x.test")[0], "OK")
+
     def test_the_userdb_is_asked_too(self):
         """A password that is right is not enough: who is unknown to the userdb, or not to be had, gets nothing."""
         for user in ("stranger@x.test", "unknown-when-down@x.test"):
@@ -116,7 +128,7 @@ class Dovecot23(Stand):
                 self.assertEqual(self.login(user)[0], "NO")
             except Closed:      # by a session process that has no user
                 pass
-        self.assertIn("/v1/lookup/users: 503", self.dovecot.log())
+        wait_until(lambda: "/v1/lookup/users: 503" in self.dovecot.log(), "Dovecot's log says why")
 
     def test_fields_do_not_open_doors(self):
         """Of a verified password's fields, none says that there is no password, or another."""

@@ -493,6 +493,109 @@ end
         self.assertNotIn("secret", self.mux.log())
 
 
+class Guessing(Served):
+    """Passwords over HTTP, guessed: a service verifies them, and has to be asked no more."""
+    LATER = (404, {"status": "notfound", "reason": "too many failed attempts; try later"})
+    WRONG = (404, {"status": "notfound"})
+    LIMITS = {"max_failures_per_user": 3, "max_failures_per_address": 5}
+
+    def begin(self, **http):
+        self.gates = {}
+        self.web = Backend(self, self.judge)
+        self.start([{**url("web", self.web.url), "method": "POST", "body": "json", "retries": 0},
+                    {"name": "cuts", "type": "chain", "param": "web", "recipient_delimiter": "+"}],
+                   {**self.LIMITS, **http})
+
+    def judge(self, request):
+        password = request.json()["password"]
+        if password.isdigit():
+            return Reply(status=int(password))
+        return Reply(b"{}", 200 if password == "secret" else 403, gate=self.gates.get(password))
+
+    def verify(self, user, password, rip=None, table="web"):
+        body = {"user": user, "password": password, **({"rip": rip} if rip is not None else {})}
+        with Http(("127.0.0.1", self.port)) as client:
+            answer = client.ask("POST", "/v1/auth/" + table, json.dumps(body).encode())
+        return answer.status, answer.json()
+
+    def right(self, user, rip=None, table="web"):
+        return self.verify(user, "secret", rip, table)[1]
+
+    def test_a_user(self):
+        """From whatever address, in whatever letters, with the right password too; and not for ever."""
+        self.begin(failure_window="3s")
+        for number, user in enumerate(("alice", "ALICE", " Alice ")):
+            self.assertEqual(self.verify(user, "wrong", f"192.0.2.{number}"), self.WRONG)
+        asked = len(self.web.seen())
+        self.assertEqual(self.verify("alice", "secret", "192.0.2.77"), self.LATER)
+        self.assertEqual(len(self.web.seen()), asked, "the table was asked")
+        self.assertEqual(self.right("bob", "192.0.2.1")["status"], "ok")
+        errors = self.client().metrics().get("mapmux_protocol_errors_total", protocol="http", reason="too_many_failures")
+        self.assertEqual(errors, 1)
+        self.assertRegex(self.mux.log(), r"authentication failed user=alice rip=192\.0\.2\.0 listener=http:127")
+        self.assertRegex(self.mux.log(), r"too many failures.* user=alice rip=192\.0\.2\.77 listener=http:127")
+        wait_until(lambda: self.right("alice", "192.0.2.77")["status"] == "ok", "alice is let in again", pause=0.2)
+
+    def test_an_address(self):
+        """Of IPv6 its /64; where the caller names none, the user alone counts."""
+        self.begin()
+        for number in range(5):
+            self.assertEqual(self.verify(f"user{number}", "wrong", f"2001:db8::{number}"), self.WRONG)
+        self.assertEqual(self.verify("bob", "secret", "2001:db8::ffff"), self.LATER)
+        for rip in ("2001:db8:0:1::1", "192.0.2.1", "", None):
+            self.assertEqual(self.right("bob", rip)["status"], "ok", rip)
+        for number in range(9):
+            self.assertEqual(self.verify(f"other{number}", "wrong"), self.WRONG)
+        for _ in range(3):
+            self.assertEqual(self.verify("carol", "wrong"), self.WRONG)
+        self.assertEqual(self.verify("carol", "secret"), self.LATER)
+        self.assertEqual(self.right("bob")["status"], "ok")
+
+    def test_extensions(self):
+        """The table's, and the listener's own; the table hears the name as it was typed."""
+        self.begin(recipient_delimiter="-")
+        for user in ("alice+1@x.test", "Alice+2@x.test", "alice-3@x.test"):
+            self.assertEqual(self.verify(user, "wrong", table="cuts"), self.WRONG)
+        self.assertEqual([request.json()["user"] for request in self.web.seen()],
+                         ["alice+1@x.test", "Alice+2@x.test", "alice-3@x.test"])
+        self.assertEqual(self.verify("alice+4@x.test", "secret", table="cuts"), self.LATER)
+        self.assertEqual(self.verify("alice@x.test", "secret"), self.LATER)
+        self.assertEqual(self.right("alice+5@x.test")["status"], "ok", "this table has no extensions by '+'")
+
+    def test_many_at_once_learn_no_more(self):
+        """The right one is among those that are all asked before the first has failed."""
+        self.begin()
+        self.gates = {"wrong": threading.Event(), "secret": threading.Event()}
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            right = pool.submit(self.verify, "alice", "secret")
+            wrong = [pool.submit(self.verify, "alice", "wrong") for _ in range(19)]
+            wait_until(lambda: len(self.web.seen()) == 20, "all of them are asked")
+            self.gates["wrong"].set()
+            answers = [job.result() for job in wrong]
+            self.gates["secret"].set()
+            self.assertEqual(right.result(), self.LATER)
+        self.assertEqual((answers.count(self.WRONG), answers.count(self.LATER)), (3, 16))
+
+    def test_outages_are_no_failures(self):
+        self.begin()
+        for _ in range(10):
+            self.assertEqual(self.verify("alice", "503", "192.0.2.1")[0], 503)
+        self.assertEqual(self.right("alice", "192.0.2.1")["status"], "ok")
+
+    def test_no_limits(self):
+        self.begin(max_failures_per_user=0, max_failures_per_address=0)
+        for _ in range(60):
+            self.assertEqual(self.verify("alice", "wrong", "192.0.2.1"), self.WRONG)
+
+    def test_a_reload_forgets_nothing(self):
+        self.begin()
+        for _ in range(3):
+            self.verify("alice", "wrong")
+        self.mux.kill(signal.SIGHUP)
+        wait_until(lambda: "reloaded: " in self.mux.log(), "it is reloaded")
+        self.assertEqual(self.verify("alice", "secret"), self.LATER)
+
+
 class Tokens(Served):
     def test_a_token(self):
         self.start(http={"token": "s3cret"})

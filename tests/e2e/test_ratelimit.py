@@ -114,6 +114,59 @@ class Wire(Case):
         self.assertEqual(self.count(client, "n4999@x.test"), REJECT)
 
 
+class Figures(Case):
+    """What /metrics says of the tables, over all workers."""
+
+    def test_figures(self):
+        where = tempdir(self)
+        paths = {name: os.path.join(where, name) for name in ("limit", "broken")}
+        web, file = os.path.join(where, "http"), os.path.join(where, "mapmux.yaml")
+        listeners = [{"protocol": "policy", "address": "unix:" + path, "table": name} for name, path in paths.items()]
+        with open(file, "w", encoding="utf-8") as out:
+            out.write(document({"threads": 2, "listeners": [*listeners, {"protocol": "http", "address": "unix:" + web}],
+                                "tables": [
+                {"name": "limit", "type": "ratelimit", "param": "2/h", "recipient_delimiter": "+"},
+                {"name": "away", "type": "url", "param": f"http://127.0.0.1:{free_port()}/{{}}", "retries": 0},
+                {"name": "broken", "type": "ratelimit", "param": "away"},
+                {"name": "other", "type": "memory"}]}))
+        mux = Mapmux(self, "-c", file, extra=["unix:" + path for path in (*paths.values(), web)])
+        clients = [Policy(paths["limit"]) for _ in range(4)]    # held open: both workers have some
+        for client in clients:
+            self.addCleanup(client.close)
+
+        def ask(client, who):
+            return client.ask(protocol_state="END-OF-MESSAGE", sender=who)
+
+        def figures(table):
+            with Http(web) as http:
+                metrics = http.metrics()
+            total = metrics.all("mapmux_ratelimit_total", table=table)
+            return ({dict(labels)["event"]: value for labels, value in total.items()},
+                    metrics.get("mapmux_ratelimit_identities", table=table))
+        self.assertEqual(figures("limit"), ({"allowed": 0, "exceeded": 0, "errors": 0}, 0))
+        self.assertEqual(figures("other"), ({}, None))
+        for _ in range(2):
+            for number, client in enumerate(clients):
+                self.assertEqual(ask(client, f"U{number}+x@x.test"), "DUNNO")
+        for client in clients:
+            self.assertEqual(ask(client, "u3@x.test"), REJECT)
+        self.assertEqual(ask(clients[0], ""), "DUNNO")      # nobody: it is not counted
+        counted = {"allowed": 8, "exceeded": 4, "errors": 0}
+        self.assertEqual(figures("limit"), (counted, 4))
+        with Policy(paths["broken"]) as client:
+            self.assertEqual([ask(client, "a@x.test") for _ in range(3)], ["DUNNO"] * 3)
+        self.assertEqual(figures("broken"), ({"allowed": 0, "exceeded": 0, "errors": 3}, 0))
+        with Http(web) as http:
+            self.assertEqual(http.ask("DELETE", "/v1/ratelimit/limit?identity=u0%40x.test").status, 200)
+            self.assertNotIn(b"x.test", http.get("/metrics").body)
+        self.assertEqual(figures("limit"), (counted, 3))
+        mux.kill(signal.SIGHUP)
+        wait_until(lambda: "reloaded: " in mux.log(), "the reload")
+        self.assertEqual(figures("limit"), (counted, 3))
+        mux.kill(signal.SIGUSR1)
+        wait_until(lambda: "allowed 8, exceeded 4, errors 0, identities 3" in mux.log(), "the summary")
+
+
 class Reload(Case):
     def test_counts_go_on(self):
         """Over a reload that changes the limits."""

@@ -332,6 +332,28 @@ class Guessing(Case):
         self.assertEqual(self.client("192.0.2.2").plain("carol", "secret")[0], "FAIL")
 
 
+class GuessingAtUserli(Case):
+    """userli takes a name without its extension and without what nobody sees: that gives no fresh tries."""
+
+    def test_one_user(self):
+        path = os.path.join(tempdir(self), "sock")
+        userli = Userli(self)
+        userli.user("alice@example.org", "secret")
+        Mapmux(self, config=document({
+            "listeners": [{"protocol": "sasl", "address": "unix:" + path, "table": "auth", "failure_delay": 0,
+                           "max_failures_per_user": 3}],
+            "tables": [{"name": "auth", "type": "userli", "param": userli.url, "token": "good-token",
+                        "recipient_delimiter": "+"}]}))
+        client = Sasl(path)
+        self.addCleanup(client.close)
+        # All of these are alice to userli.
+        self.assertEqual(client.plain("\u200bALICE+x@example.org ", "secret"), ("OK", {"user": "alice@example.org"}))
+        for user in ("alice+1@example.org", "ALICE+2@Example.org", " \u200balice+3@\uff45xample.org"):
+            self.assertEqual(client.plain(user, "wrong")[1]["reason"], "authentication failed", user)
+        for user in ("alice+4@example.org", "alice@example.org"):
+            self.assertEqual(client.plain(user, "secret")[1]["reason"], "too many failed attempts; try later", user)
+
+
 class Secrets(Case):
     """Nothing of a password stays in memory, nor in the log."""
 

@@ -14,9 +14,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # docs/architecture.md draws the same picture.
 LEVELS = [
     ["str", "arena", "buf", "base64", "siphash", "log", "trim"],
-    ["setting", "policy_action", "turn", "timer", "breaker", "windows", "attempts", "question", "stats", "table", "digest", "trace", "query",
-     "codec"],
-    ["address", "domain", "mail", "json", "template", "config_convert", "config_parts", "config"],
+    ["setting", "policy_action", "turn", "timer", "breaker", "windows", "domain", "mail", "attempts", "question", "stats", "table",
+     "digest", "trace", "query", "codec"],
+    ["address", "json", "template", "config_convert", "config_parts", "config"],
     ["http", "resolver", "names", "redis", "poller", "helper", "worker", "crew", "fronts"],
     ["dialog", "conn", "backends"],
     ["survey", "web", "listener", "listeners", "daemon", "reload", "control", "client"],

@@ -42,9 +42,31 @@ static bool unwrap_line(struct str heard, struct str *payload, size_t *size)
 	return whole;
 }
 
+/* Each field is a line, and an empty one ends them. */
+static struct str wrap_attributes(struct str payload, struct arena *mem)
+{
+	struct str bytes = arena_printf(mem, "%.*s\n\n", (int)payload.len, payload.ptr);
+	for (char *c = (char *)bytes.ptr;
+		(c = memchr(c, '\t', bytes.len - (size_t)(c - bytes.ptr)));)
+		*c = '\n';
+	return bytes;
+}
+
+static bool unwrap_attributes(struct str heard, struct str *payload, size_t *size)
+{
+	const char *end = memmem(heard.ptr, heard.len, "\n\n", 2);
+	if (!end)
+		return false;
+	*payload = (struct str){heard.ptr, (size_t)(end - heard.ptr)};
+	*size = payload->len + 2;
+	return true;
+}
+
 static const struct framing framings[] = {
 	{"socketmap", false, wrap_netstring, unwrap_netstring},
 	{"dict", true, wrap_line, unwrap_line},
+	{"sasl", true, wrap_line, unwrap_line},
+	{"policy", true, wrap_attributes, unwrap_attributes},
 };
 
 static const struct framing *framing_of(const struct codec *codec)
@@ -148,6 +170,17 @@ void peer_read(struct peer *peer, bool reads)
 
 /* ---- life and death ---- */
 
+/* The same to everybody. */
+static void greet(struct peer *peer)
+{
+	static const struct greeting greeting = {.pid = 4711, .number = 1};
+	worker_enter(peer->worker);
+	dialog_greet(&peer->dialog, &greeting);
+	peer->greeting = peer->dialog.out.len;
+	touch(peer);
+	worker_leave(peer->worker);
+}
+
 static struct dialog_home *find_home(struct worker *worker, struct str listener)
 {
 	for (size_t i = 0; i < worker->world->config.nlistens; i++) {
@@ -172,6 +205,8 @@ struct peer *peer_new(struct worker *worker, struct str name, struct str listene
 	peer->in.max = peer->heard.max = MAX_HEARD;
 	dialog_open(&peer->dialog, home, peer->session, on_answers);
 	peer->dialog.crowded = crowded;
+	if (home->conf->codec->greet)
+		greet(peer);
 	return peer;
 }
 

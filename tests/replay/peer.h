@@ -7,7 +7,7 @@
 /* How a protocol cuts its messages; scripts write what is inside. */
 struct framing {
 	const char *protocol;
-	bool fields; /* blanks stand for TABs: see text_bytes() */
+	bool fields; /* blanks stand for what is between fields: see text_bytes() */
 	struct str (*wrap)(struct str payload, struct arena *mem);
 	/* The first message in `heard`; false: there is no whole and exact one. */
 	bool (*unwrap)(struct str heard, struct str *payload, size_t *size);
@@ -21,6 +21,7 @@ struct peer {
 	struct job settle;
 	struct buf in;    /* sent by the client, not yet decoded */
 	struct buf heard; /* sent to the client, not yet expected by a step */
+	size_t greeting;  /* so many bytes were said before the client said anything */
 	bool open;        /* there is a dialog */
 	bool told;        /* a step has said that it is closed, or made it so */
 	bool over;        /* the client sends no more */

@@ -123,11 +123,23 @@ static bool expect_bytes(struct player *player, struct peer *peer, struct str re
 	return true;
 }
 
-static bool expect_closed(struct player *player, struct peer *peer, struct str rest)
+/* In the codec's words; a script that cares spells them out instead. */
+static bool expect_greeting(struct player *player, struct peer *peer)
 {
+	if (peer->greeting == 0 || peer->heard.len < peer->greeting)
+		return fail(player, STR("a greeting"), show_heard(player, peer, (struct str){0}));
+	buf_consume(&peer->heard, peer->greeting);
+	peer->greeting = 0;
+	return true;
+}
+
+static bool expect_state(struct player *player, struct peer *peer, struct str rest)
+{
+	if (str_eq(rest, STR("greeted")))
+		return expect_greeting(player, peer);
 	if (!str_eq(rest, STR("closed")))
-		return error_set(
-			&player->failure->what, "a client can only be expected to be closed");
+		return error_set(&player->failure->what,
+			"a client can only be expected to be greeted or closed");
 	peer->told = true;
 	return !peer->open || fail(player, STR("a closed connection"), STR("an open one"));
 }
@@ -301,7 +313,7 @@ static const struct verb {
 	{">>", true, false, do_send},
 	{"<", true, true, expect_message},
 	{"<<", true, true, expect_bytes},
-	{"is", true, true, expect_closed},
+	{"is", true, true, expect_state},
 	{"leaves", true, false, do_leave},
 	{"half-closes", true, false, do_half_close},
 	{"stops", true, false, do_stop},

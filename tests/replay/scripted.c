@@ -53,6 +53,16 @@ static struct str show_flags(const struct question *ask, struct arena *mem)
 	return text;
 }
 
+static struct str show_attrs(const struct question *ask, struct arena *mem)
+{
+	struct str text = STR("");
+	for (size_t i = 0; i < ask->nattrs; i++)
+		text = arena_printf(mem, "%s %s=%s", text.ptr,
+			text_show(ask->attrs[i].name, mem).ptr,
+			text_show(ask->attrs[i].value, mem).ptr);
+	return text;
+}
+
 static struct str show_question(const struct question *ask, struct arena *mem)
 {
 	struct str text = show_key(ask->scope, ask->key, mem);
@@ -60,6 +70,8 @@ static struct str show_question(const struct question *ask, struct arena *mem)
 		text = show_changes(ask, mem);
 	else if (ask->op == OP_ITERATE)
 		text = arena_printf(mem, "iterate %s%s", text.ptr, show_flags(ask, mem).ptr);
+	else if (ask->op == OP_AUTH)
+		text = arena_printf(mem, "auth %s%s", text.ptr, show_attrs(ask, mem).ptr);
 	if (ask->user.len > 0)
 		text = arena_printf(mem, "%s of %s", text.ptr, text_show(ask->user, mem).ptr);
 	return text;
@@ -101,7 +113,7 @@ static const struct setting settings[] = {{.name = NULL}};
 const struct backend backend_scripted = {
 	.name = "scripted",
 	.help = "answers as the script says",
-	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE),
+	.ops = CAN(OP_LOOKUP) | CAN(OP_ITERATE) | CAN(OP_CHANGE) | CAN(OP_AUTH),
 	.can_expire = true,
 	.can_break = true,
 	.settings = settings,

@@ -1,6 +1,8 @@
 /* How scripts write bytes, and how messages show them. */
 #include "text.h"
 
+#include "base64.h"
+
 enum {
 	MAX_BYTES = 16 << 20, /* of one line of a script, with all that it repeats */
 	MAX_SHOWN = 300,      /* bytes of a message's text */
@@ -39,6 +41,18 @@ static bool add_repeated(struct str *rest, struct buf *out)
 	return true;
 }
 
+/* What follows "\[": bytes, their blanks as they are, up to "]". */
+static bool add_coded(struct str *rest, struct buf *out)
+{
+	struct arena mem = {0};
+	struct str text, bytes;
+	bool good = str_cut(rest, ']', &text) && text_bytes(text, false, &mem, &bytes);
+	if (good)
+		base64_encode(bytes, out);
+	arena_clear(&mem);
+	return good;
+}
+
 /* What follows the backslash. */
 static bool add_escaped(struct str *rest, struct buf *out)
 {
@@ -49,6 +63,8 @@ static bool add_escaped(struct str *rest, struct buf *out)
 	*rest = str_skip(*rest, 1);
 	if (letter == '*')
 		return add_repeated(rest, out);
+	if (letter == '[')
+		return add_coded(rest, out);
 	if (name) {
 		buf_add_char(out, bytes_named[name - names]);
 		return true;

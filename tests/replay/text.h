@@ -9,7 +9,7 @@
 bool text_word(struct str *rest, struct str *word);
 
 /* The bytes that `text` stands for: \t \n \r \0 \s (a blank) \" \\ \xHH, and \*N*C for N times the byte
- * C. With `fields`, each run of blanks outside of double quotes is one TAB, and the quotes go. False: an
+ * C, and \[...] for what is between the brackets in base64. With `fields`, each run of blanks outside of double quotes is one TAB, and the quotes go. False: an
  * escape that nobody knows. */
 bool text_bytes(struct str text, bool fields, struct arena *mem, struct str *bytes);
 

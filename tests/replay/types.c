@@ -7,5 +7,6 @@ const struct backend *const backends[] = {
 	&backend_static,
 	&backend_memory,
 	&backend_chain,
+	&backend_ratelimit,
 	NULL,
 };

@@ -200,9 +200,11 @@ static bool open_worker(struct world *world, unsigned number, struct error *erro
 		return false;
 	}
 	worker->homes = memory_new(config->nlistens * sizeof(worker->homes[0]));
-	for (size_t i = 0; i < config->nlistens; i++)
+	for (size_t i = 0; i < config->nlistens; i++) {
 		dialog_home_open(&worker->homes[i], &config->listens[i], &worker->turn,
 			&worker->tables, config->listens[i].address_text);
+		worker->homes[i].failures = world->failures[i];
+	}
 	return true;
 }
 
@@ -225,6 +227,11 @@ bool world_open(struct world *world, const struct yaml *yaml, unsigned workers, 
 		arena_clear(&world->mem);
 		return false;
 	}
+	world->failures =
+		arena_alloc(&world->mem, world->config.nlistens * sizeof(world->failures[0]));
+	for (size_t i = 0; i < world->config.nlistens; i++)
+		if (world->config.listens[i].codec->attempts)
+			world->failures[i] = windows_new(ATTEMPT_NAMES);
 	for (; world->workers < workers; world->workers++)
 		if (!open_worker(world, world->workers + 1, error)) {
 			world_close(world);
@@ -239,6 +246,8 @@ void world_close(struct world *world)
 		close_worker(&world->crew[i]);
 	for (unsigned i = 0; i < world->workers; i++) /* nothing in them is lost */
 		read_mail(&world->crew[i]);
+	for (size_t i = 0; i < world->config.nlistens; i++)
+		windows_release(world->failures[i]);
 	config_free(&world->config);
 	arena_clear(&world->mem);
 }

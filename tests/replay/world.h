@@ -41,6 +41,7 @@ struct world {
 	struct config config;
 	struct worker crew[MAX_WORKERS];
 	unsigned workers;
+	struct windows **failures;   /* of authentications, by listener */
 	STAILQ_HEAD(, event) events; /* that no step has expected yet */
 	TAILQ_HEAD(, asked) waiting; /* of all tables and workers, the oldest first */
 	struct arena mem;            /* lives as long as the world */

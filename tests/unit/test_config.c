@@ -784,6 +784,25 @@ static void composites_stand_around_tables(void **state)
 	config_free(&config);
 }
 
+/* What begins an extension of a user's name is known of a table through whatever stands around it. */
+static void delimiters_are_known_from_without(void **state)
+{
+	(void)state;
+	assert_true(load_yaml(TABLES
+		"- {name: login, type: userli, param: 'http://h', token: t, endpoint: auth,\n"
+		"   recipient_delimiter: '+', cache: {ttl: 1s}}\n"
+		"- {name: file, type: static, param: k=v, recipient_delimiter: '-+'}\n"
+		"- {name: plain, type: static, param: k=v}\n"
+		"- {name: both, type: chain, param: [plain, login, file]}\n"
+		"- {name: kept, type: chain, param: [both, plain], lowercase: yes}\n"));
+	assert_string_equal(outermost("login")->delimiters, "+");
+	assert_string_equal(outermost("file")->delimiters, "-+");
+	assert_null(outermost("plain")->delimiters);
+	assert_string_equal(outermost("both")->delimiters, "+-");
+	assert_string_equal(outermost("kept")->delimiters, "+-");
+	config_free(&config);
+}
+
 /* Whatever a value holds. */
 static void print_loads_again(void **state)
 {
@@ -947,6 +966,7 @@ int main(void)
 		cmocka_unit_test(refuses_what_it_may_not_read),
 		cmocka_unit_test(survives_any_cut_and_any_byte),
 		cmocka_unit_test(composites_stand_around_tables),
+		cmocka_unit_test(delimiters_are_known_from_without),
 		cmocka_unit_test(print_loads_again),
 		cmocka_unit_test(print_hides_secrets),
 		cmocka_unit_test(the_example_loads_and_is_complete),

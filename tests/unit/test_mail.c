@@ -80,12 +80,42 @@ static void letters_of_ascii_become_small(void **state)
 	arena_clear(&mem);
 }
 
+/* Names that mean the same person. */
+static void identities(void **state)
+{
+	static const char *const table[][3] = {
+		/* as it is written, delimiters, who it is */
+		{"Alice@Example.ORG", "", "alice@example.org"},
+		{"alice+1@example.org", "+", "alice@example.org"},
+		{" \t Alice+a-b@example.org\r\n", "+-", "alice@example.org"},
+		{"\xe2\x80\x8b\x01"
+		 "alice@example.org\xef\xbb\xbf ",
+			"", "alice@example.org"},
+		{"alice+1@example.org", "-", "alice+1@example.org"},
+		{"+1@example.org", "+", "+1@example.org"},
+		{"a@EX\xc3\x84MPLE.org", "", "a@ex\xc3\xa4mple.org"},
+		{"a+b@EX\xc3\x84MPLE.org", "+", "a@ex\xc3\xa4mple.org"},
+		{"a@\xef\xbd\x85xample.org", "", "a@example.org"}, /* a wide e */
+		{"a@No Domain", "", "a@no domain"},
+		{"Alice+1", "+", "alice+1"},
+		{"2001:DB8::1", ":", "2001:db8::1"},
+		{" \xe2\x80\x8d ", "+", ""},
+		{"", "+", ""},
+	};
+	struct arena mem = {0};
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
+		assert_str(mail_identity(str_of(table[i][0]), table[i][1], &mem), table[i][2]);
+	arena_clear(&mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_last_at_splits),
 		cmocka_unit_test(extensions_are_cut_as_by_postfix),
 		cmocka_unit_test(letters_of_ascii_become_small),
+		cmocka_unit_test(identities),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,6 +68,10 @@ static void test_identities(void **state)
 	says(&stand, "bob+x@example.org", "b@y", NULL);
 	says(&stand, " BOB-y+z@EXAMPLE.ORG ", "c@y", REJECTED);
 	says(&stand, "", "bob@example.org", REJECTED);
+	/* nor one that is longer than what is remembered of a name */
+	char longer[1024];
+	snprintf(longer, sizeof(longer), "bob+%0600d@example.org", 1);
+	says(&stand, longer, "d@y", REJECTED);
 	says(&stand, "", "", NULL);
 	says(&stand, "", "", NULL);
 	says(&stand, "", "", NULL);

@@ -326,10 +326,11 @@ static void guessing(void **state)
 	struct windows *failures = windows_new(100);
 	const struct attempt_rules rules = {
 		.delay = 2000, .window = 60000, .per_user = 3, .per_address = 5};
-	struct attempt alice = {STR("Alice@example.org"), STR("2001:db8::1")},
-		       again = {STR("alice@EXAMPLE.org"), STR("192.0.2.1")},
-		       bob = {STR("bob"), STR("2001:db8::ffff:2")},
-		       carol = {STR("carol"), STR("2001:db8:0:1::1")};
+	struct attempt alice = {STR("Alice@example.org"), STR("2001:db8::1"), NULL},
+		       again = {STR("alice@EXAMPLE.org"), STR("192.0.2.1"), NULL},
+		       bob = {STR("bob"), STR("2001:db8::ffff:2"), NULL},
+		       carol = {STR("carol"), STR("2001:db8:0:1::1"), NULL},
+		       dan = {STR("dan"), bob.address, NULL}, nowhere = {STR("dan"), STR(""), NULL};
 	assert_int_equal(attempts_failed(failures, &rules, &alice, 1000), 2000);
 	assert_int_equal(attempts_failed(failures, &rules, &alice, 2000), 4000);
 	assert_false(attempts_exceeded(failures, &rules, &alice, 3000));
@@ -339,14 +340,11 @@ static void guessing(void **state)
 	/* the same network, where two of its five have failed */
 	assert_int_equal(attempts_failed(failures, &rules, &bob, 4000), 8000);
 	attempts_failed(failures, &rules, &bob, 4000);
-	assert_false(attempts_exceeded(
-		failures, &rules, &(struct attempt){STR("dan"), bob.address}, 5000));
+	assert_false(attempts_exceeded(failures, &rules, &dan, 5000));
 	attempts_failed(failures, &rules, &bob, 4000);
-	assert_true(attempts_exceeded(
-		failures, &rules, &(struct attempt){STR("dan"), bob.address}, 5000));
+	assert_true(attempts_exceeded(failures, &rules, &dan, 5000));
 	assert_false(attempts_exceeded(failures, &rules, &carol, 5000));
-	assert_false(
-		attempts_exceeded(failures, &rules, &(struct attempt){STR("dan"), STR("")}, 5000));
+	assert_false(attempts_exceeded(failures, &rules, &nowhere, 5000));
 	/* once that is long ago */
 	assert_false(attempts_exceeded(failures, &rules, &alice, 70000));
 	windows_release(failures);
@@ -354,12 +352,80 @@ static void guessing(void **state)
 	assert_int_equal(attempts_failed(NULL, &rules, &alice, 0), 2000);
 }
 
+/* A guesser who writes the name in another way each time has no more tries for it. */
+static void a_user_is_one_however_written(void **state)
+{
+	static const char *const same[] = {"alice@x.test", "ALICE@x.Test", "alice+1@x.test",
+		"Alice+2+3@X.TEST", " alice@x.test",
+		"\xe2\x80\x8b"
+		"alice@x.test ",
+		"alice-4+5@x.test", "alice@\xef\xbd\x98.test", "alice@\xef\xbc\xb8.test",
+		NULL}; /* with a wide x and X */
+	(void)state;
+	for (size_t i = 0; same[i]; i++) {
+		struct windows *failures = windows_new(100);
+		const struct attempt_rules rules = {
+			.window = 60000, .per_user = 1, .delimiters = "-"};
+		attempts_failed(failures, &rules,
+			&(struct attempt){.user = str_of(same[i]), .delimiters = "+"}, 1000);
+		assert_int_equal(windows_size(failures), 1);
+		for (size_t j = 0; same[j]; j++)
+			if (!attempts_exceeded(failures, &rules,
+				    &(struct attempt){.user = str_of(same[j]), .delimiters = "+"},
+				    1000))
+				fail_msg("\"%s\" has failed, and \"%s\" is let in", same[i],
+					same[j]);
+		windows_release(failures);
+	}
+}
+
+/* Without an '@' an extension may begin as well; and nobody else is meant by these. */
+static void users_who_are_not_the_same(void **state)
+{
+	struct windows *failures = windows_new(100);
+	const struct attempt_rules rules = {.window = 60000, .per_user = 1, .delimiters = "+"},
+				   none = {.window = 60000, .per_user = 1};
+	(void)state;
+	attempts_failed(failures, &rules, &(struct attempt){.user = STR("bob+1")}, 1000);
+	assert_true(
+		attempts_exceeded(failures, &rules, &(struct attempt){.user = STR("Bob+2")}, 1000));
+	assert_false(
+		attempts_exceeded(failures, &none, &(struct attempt){.user = STR("bob+2")}, 1000));
+	assert_false(attempts_exceeded(
+		failures, &rules, &(struct attempt){.user = STR("bob@x.test")}, 1000));
+	assert_false(
+		attempts_exceeded(failures, &rules, &(struct attempt){.user = STR("bobby")}, 1000));
+	windows_release(failures);
+}
+
+/* Of a name that is longer than any user's the beginning counts. */
+static void long_names(void **state)
+{
+	struct windows *failures = windows_new(100);
+	const struct attempt_rules rules = {.window = 60000, .per_user = 1, .delimiters = "+"};
+	struct buf name = {.max = 1 << 20};
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		buf_reset(&name);
+		buf_add(&name, STR("Alice+"));
+		for (int n = 0; n < 10000; n++)
+			buf_add_char(&name, (char)('a' + i));
+		buf_add(&name, STR("@x.test"));
+		attempts_failed(failures, &rules, &(struct attempt){.user = buf_str(&name)}, 1000);
+	}
+	buf_free(&name);
+	assert_int_equal(windows_size(failures), 1);
+	assert_true(attempts_exceeded(
+		failures, &rules, &(struct attempt){.user = STR("alice@x.test")}, 1000));
+	windows_release(failures);
+}
+
 static void no_limits(void **state)
 {
 	(void)state;
 	struct windows *failures = windows_new(100);
 	const struct attempt_rules rules = {.window = 60000};
-	struct attempt alice = {STR("alice"), STR("192.0.2.1")};
+	struct attempt alice = {STR("alice"), STR("192.0.2.1"), NULL};
 	for (int i = 0; i < 1000; i++)
 		assert_int_equal(attempts_failed(failures, &rules, &alice, 1000), 0);
 	assert_false(attempts_exceeded(failures, &rules, &alice, 1000));
@@ -386,6 +452,9 @@ int main(void)
 		cmocka_unit_test(greeting),
 		cmocka_unit_test(rules_between_settings),
 		cmocka_unit_test(guessing),
+		cmocka_unit_test(a_user_is_one_however_written),
+		cmocka_unit_test(users_who_are_not_the_same),
+		cmocka_unit_test(long_names),
 		cmocka_unit_test(no_limits),
 	};
 	return cmocka_run_group_tests(tests, set_up, check_tear_down);
