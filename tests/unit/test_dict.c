@@ -518,6 +518,159 @@ static void malformed_lines_break(void **state)
 	check_broken(H3 "B1\t\nV1\n", "bad_fields", "");
 }
 
+/* The line behind a hello of that major and an open transaction 7: its last event. */
+static void check_line(unsigned major, struct str line, const char *event)
+{
+	static const char *const hellos[] = {H2_2, H3, H4};
+	struct buf in = {.max = 1000};
+	buf_printf(&in, "%sB7\tu\n", hellos[major - 2]);
+	buf_add(&in, line);
+	buf_add_char(&in, '\n');
+	struct stream stream = {
+		.codec = &codec_dict, .conf = conf, .in = buf_str(&in), .answer = answer_by_key};
+	struct stream_run run;
+	stream_play(&stream, &run);
+	buf_add_char(&run.events, '\0');
+	run.events.len--;
+	if (strcmp(run.events.ptr, event) != 0)
+		fail_msg("major %u: %.*s: %s not %s", major, (int)line.len, line.ptr,
+			run.events.ptr, event);
+	assert_true(stream_same_cut_anywhere(&stream, &run));
+	stream_run_free(&run);
+	buf_free(&in);
+}
+
+static bool is_command(unsigned major, int letter)
+{
+	static const char *const letters[] = {"LIBSUAPTRCD", "LIBSUATVRCD", "LIBSUATVRC"};
+	return letter != '\0' && strchr(letters[major - 2], letter);
+}
+
+static void letters_that_are_no_command(void **state)
+{
+	(void)state;
+	for (unsigned major = 2; major <= 4; major++)
+		for (int letter = 0; letter < 256; letter++) {
+			const char line[] = {(char)letter, '7', '\t', 'x', '\t', 'y'};
+			if (letter != '\n' && !is_command(major, letter))
+				check_line(major, (struct str){line, sizeof(line)},
+					"broken unknown_command\n");
+		}
+}
+
+enum { MOST_FIELDS = 6 };
+
+/* Fields 1 to MOST_FIELDS are sent; `event` comes of as many as there may be. */
+static const struct fielded {
+	char letter;
+	unsigned least, most;
+	const char *fields[MOST_FIELDS], *event;
+} fielded[] = {
+	{'L', 1, MOST_FIELDS, {"key", "u", "x", "x", "x", "x"}, "refused bad_key\n"},
+	{'I', 3, MOST_FIELDS, {"0", "0", "path", "u", "x", "x"}, "refused bad_key\n"},
+	{'B', 1, MOST_FIELDS, {"1", "u", "0", "x", "x", "x"}, ""},
+	{'S', 3, 3, {"7", "shared/a", "v", "x", "x", "x"}, ""},
+	{'U', 2, 2, {"7", "shared/a", "x", "x", "x", "x"}, ""},
+	{'A', 3, 3, {"7", "shared/a", "1", "x", "x", "x"}, ""},
+	{'P', 3, 3, {"7", "shared/a", "v", "x", "x", "x"}, ""},
+	{'T', 3, 3, {"7", "1", "1", "x", "x", "x"}, ""},
+	{'V', 2, 2, {"7", "yes", "x", "x", "x", "x"}, ""},
+	{'R', 1, MOST_FIELDS, {"7", "x", "x", "x", "x", "x"}, ""},
+	{'C', 1, MOST_FIELDS, {"7", "x", "x", "x", "x", "x"}, ""},
+	{'D', 1, MOST_FIELDS, {"7", "x", "x", "x", "x", "x"}, ""},
+};
+
+static const char *event_of(const struct fielded *command, unsigned major, unsigned n)
+{
+	if (!is_command(major, command->letter))
+		return "broken unknown_command\n";
+	if (n < command->least || n > command->most)
+		return "broken bad_fields\n";
+	if (command->letter == 'I' && major == 2 && n > 3)
+		return "refused many_paths\n";
+	return command->event;
+}
+
+static void numbers_of_fields(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(fielded) / sizeof(fielded[0]); i++) {
+		struct buf line = {.max = 100};
+		buf_add_char(&line, fielded[i].letter);
+		for (unsigned n = 1; n <= MOST_FIELDS; n++) {
+			buf_printf(&line, "%s%s", n > 1 ? "\t" : "", fielded[i].fields[n - 1]);
+			for (unsigned major = 2; major <= 4; major++)
+				check_line(major, buf_str(&line), event_of(&fielded[i], major, n));
+		}
+		buf_free(&line);
+	}
+}
+
+static void numbers_that_are_none(void **state)
+{
+	(void)state;
+	static const char *const numbers[] = {"", "x", "7x", "x7", " 7", "7 ", "+7", "-7", "0x7",
+		"7.0", "\0017", "7\001", "18446744073709551616",
+		"99999999999999999999999999999999999999"};
+	static const struct {
+		unsigned first; /* major that has it */
+		const char *before, *behind;
+		bool is_signed;
+	} places[] = {
+		{2, "I", "\t0\tshared/a/", false},
+		{2, "I0\t", "\tshared/a/", false},
+		{2, "B", "\tu", false},
+		{4, "B1\tu\t", "", false},
+		{2, "S", "\tshared/a\tv", false},
+		{2, "U", "\tshared/a", false},
+		{2, "A", "\tshared/a\t1", false},
+		{2, "A7\tshared/a\t", "", true},
+		{2, "T", "\t1\t1", false},
+		{3, "V", "\tyes", false},
+		{2, "R", "", false},
+		{2, "C", "", false},
+	};
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		for (size_t at = 0; at < sizeof(numbers) / sizeof(numbers[0]); at++) {
+			struct buf line = {.max = 100};
+			bool good = places[i].is_signed && strcmp(numbers[at], "-7") == 0;
+			buf_printf(
+				&line, "%s%s%s", places[i].before, numbers[at], places[i].behind);
+			for (unsigned major = places[i].first; major <= 4; major++)
+				check_line(
+					major, buf_str(&line), good ? "" : "broken bad_fields\n");
+			buf_free(&line);
+		}
+}
+
+/* What stands behind an escape byte that nobody writes is itself, as Dovecot reads it. */
+static void odd_escapes_and_line_ends(void **state)
+{
+	(void)state;
+	static const char *const cases[][2] = {
+		{"Lshared/a\001", "a"},
+		{"Lshared/a\001\tu", "a user=u"},
+		{"Lshared/\001\001a", "\\01a"},
+		{"Lshared/\001a\0012", "a2"},
+		{"Lshared/a\001\r", "a"},
+		{"Lshared/a\r", "a"},
+		{"Lshared/a\r\r", "a\\0d"},
+		{"Lshared/a\rb", "a\\0db"},
+		{"Lshared/a\001r", "a\\0d"},
+		{"Lshared/a\001n\001t", "a\\0a\\09"},
+		{"Lsh\001ared/a", "a"},
+		{"Lshared\001/a//b/../\\|c", "a//b/../\\5c|c"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf event = {.max = 200};
+		buf_printf(&event, "lookup table=names key shared/=%s json\n", cases[i][1]);
+		buf_add_char(&event, '\0');
+		check_line(3, str_of(cases[i][0]), event.ptr);
+		check_line(4, str_of(cases[i][0]), event.ptr);
+		buf_free(&event);
+	}
+}
+
 static void lines_end_in_lf_alone(void **state)
 {
 	(void)state;
@@ -928,7 +1081,11 @@ int main(void)
 		cmocka_unit_test(refusals_keep_the_order),
 		cmocka_unit_test(bad_changes_fail_the_commit),
 		cmocka_unit_test(bad_hello_is_not_answered),
-		cmocka_unit_test(malformed_lines_break), cmocka_unit_test(lines_end_in_lf_alone),
+		cmocka_unit_test(malformed_lines_break),
+		cmocka_unit_test(letters_that_are_no_command), cmocka_unit_test(numbers_of_fields),
+		cmocka_unit_test(numbers_that_are_none),
+		cmocka_unit_test(odd_escapes_and_line_ends),
+		cmocka_unit_test(lines_end_in_lf_alone),
 		cmocka_unit_test(questions_before_a_broken_line_are_asked),
 		cmocka_unit_test(captured_sessions),
 		cmocka_unit_test(lines_may_be_as_long_as_configured), cmocka_unit_test(long_values),
