@@ -371,6 +371,15 @@ static void refuse_table(struct dialog *dialog, const struct message *message)
 		answer_with(dialog, message, ST_PERM, STR("unknown table"));
 }
 
+/* Of a protocol whose clients say once whom they will ask: nobody opens a transaction, nor is told that an
+ * empty one is done, in a table that does not exist. */
+static void meet_table(struct dialog *dialog, const struct message *message)
+{
+	assert(dialog->home->conf->codec->closes_on_unknown_table);
+	if (!find_table(dialog, message->table))
+		refuse_table(dialog, message);
+}
+
 /* A table that answers at once is done with the question before the next one is decoded, and needs
  * no copy of it; nor does one that makes its own where it has to. */
 static void keep_question(struct slot *slot, const struct question *ask)
@@ -463,7 +472,9 @@ static bool read_message(struct dialog *dialog, struct str in, size_t *total)
 	keep_words(dialog, &words);
 	if (decoded == DECODE_MORE)
 		return false;
-	if (decoded != DECODE_MESSAGE)
+	if (decoded == DECODE_TABLE)
+		meet_table(dialog, &message);
+	else if (decoded != DECODE_MESSAGE)
 		bad_request(dialog, decoded, why);
 	else if (dialog->crowded)
 		turn_away(dialog, &message);

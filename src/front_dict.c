@@ -470,6 +470,11 @@ static enum decoded decode(void *session, const void *conf, struct str in, size_
 			*why = "line_too_long";
 			return DECODE_BROKEN;
 		}
+		if (state->major > 0 && !state->named) { /* the line comes again */
+			state->named = true;
+			*message = (struct message){.table = state->dict};
+			return DECODE_TABLE;
+		}
 		struct str text = {rest.ptr, (size_t)(lf - rest.ptr)};
 		*used += text.len + 1;
 		state->looked = 0;
