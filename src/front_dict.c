@@ -103,8 +103,12 @@ static enum decoded answer_now(
 		dict_reply(session, &command, answer, line->out);
 		return DECODE_MORE;
 	}
+	size_t before = newest->held.len;
 	dict_reply(session, &command, answer, &newest->held);
-	return newest->held.overflow ? broken(line, "too_many_pending") : DECODE_MORE;
+	if (!newest->held.overflow)
+		return DECODE_MORE;
+	newest->held.len = before; /* no half of a reply */
+	return broken(line, "too_many_pending");
 }
 
 static enum decoded refuse(

@@ -906,6 +906,10 @@ static void too_many_refusals_behind_a_question_break(void **state)
 	assert_true(run.broken);
 	assert_non_null(strstr(run.events.ptr, "broken too_many_pending\n"));
 	assert_true(run.out.len <= 65536 + 10);
+	/* no half of a reply: the last one is as long as the others */
+	const char *refusal = "Fkey is not below shared/ or priv/\n";
+	assert_int_equal((run.out.len - 1 - strlen("Ov\n")) % strlen(refusal), 0);
+	assert_string_equal(run.out.ptr + run.out.len - 1 - strlen(refusal), refusal);
 	stream_run_free(&run);
 }
 
