@@ -7,7 +7,8 @@ import threading
 import time
 import unittest
 
-from harness import Backend, Case, Dict, Mapmux, Reply, Store, free_port, serve, tempdir, url
+from harness import (Backend, Case, Dict, Mapmux, Reply, Store, free_port, serve, tempdir, url,
+                     wait_until)
 from harness.backend import as_json
 from harness.http import Http
 from harness.wire import Answer, Closed, Stream
@@ -491,8 +492,8 @@ ENDS = {
     "unknown_transaction": (H3 + b"S9\tshared/a\tv\n", H3 + b"U9\tshared/a\n", H3 + b"A9\tshared/a\t1\n",
                             H3 + b"T9\t1\t1\n", H3 + b"V9\tyes\n", H3 + b"R9\n", H3 + b"C9\n", H2 + b"D9\n",
                             H3 + b"B9\t\nS9\tshared/a\tv\nR9\nC9\n"),
-    "unknown_table": tuple(b"H3\t2\t0\t\t" + name + b"\nLshared/none\t\n" for name in (b"nosuch", b"MEM", b"mem\x01t",
-                                                                                    b"")),
+    "unknown_table": (b"H3\t2\t0\t\tnosuch\n", b"H3\t2\t0\t\tMEM\nLshared/none\t\n", b"H3\t2\t0\t\tmem\x01t\nB1\t\nC1\n",
+                      b"H3\t2\t0\t\t\nLpriv/none\t\n", b"H2\t0\t0\tu\tnosuch\nLnone\n"),
     "too_many_transactions": (H3 + b"".join(b"B%d\t\n" % number for number in range(2001)),),
     "line_too_long": (H3 + b"L" + b"k" * (1 << 20) + b"\n", b"H" * ((1 << 20) + 1)),
 }
@@ -511,6 +512,7 @@ FAILS = {
                   (H3, b"B1\t\nS1\tshared/a\ta\x010b\nC1\n", b"F1\t")),
     "append": ((H2, b"B1\nS1\tshared/a\tv\nP1\tshared/a\tw\nC1\n", b"F1\t"),),
     "many_paths": ((H2, b"I0\t0\tshared/a/\tshared/b/\n", b"F"),),
+    "too_many_transactions": ((H3, b"".join(b"B%d\t\n" % number for number in range(1001)) + b"C1000\n", b"F1000\t"),),
     "too_big": ((H3, b"B1\t\n" + b"A1\tshared/a\t1\n" * 100001 + b"C1\n", b"F1\t"),),
 }
 
@@ -593,6 +595,27 @@ class Broken(Wire):
                 stream.half_close()
                 self.assertEqual(stream.rest(), b"")
         self.assertEqual(self.errors(), {})
+
+    def test_too_many_refusals_behind_a_slow_answer(self):
+        """Without numbers their replies have to wait for it; they may fill 64 KiB."""
+        gate, errors = threading.Event(), self.errors()
+        self.gates["slow"] = gate
+        stream = self.raw(b"H2\t0\t0\t\tu\nLshared/slow\n" + b"Lx\n" * 3000)
+        self.backend.wait_for(path="/u/slow")
+        wait_until(lambda: self.errors().get("too_many_pending"), "the end of its patience")
+        gate.set()
+        lines = stream.rest().split(b"\n")
+        self.assertEqual((lines[0], {line[:1] for line in lines[1:-1]}), (b"Oslow", {b"F"}))
+        self.assertEqual(self.errors(), {**errors, "too_many_pending": 1, "bad_key": len(lines) - 2})
+
+    def test_the_manual_lists_them_all(self):
+        with open(os.path.join(HERE, "..", "..", "docs", "dict.md"), encoding="utf-8") as file:
+            rows = re.findall(r"^\|.*\| (the end|`F`)(.*?) \| (.+) \|$", file.read(), re.M)
+        listed = {"the end": set(), "`F`": set()}
+        for gets, _, counted in rows:
+            listed[gets] |= set(re.findall(r"`(\w+)`", counted))
+        self.assertEqual(listed["the end"], set(ENDS) | {"too_many_pending"})
+        self.assertEqual(listed["`F`"], set(FAILS))
 
     def test_bad_lines_leave_nothing_in_memory(self):
         """3,000 bad connections, and 180 that leave with a MiB in a transaction."""
