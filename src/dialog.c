@@ -69,6 +69,7 @@ static void return_out(struct dialog *dialog)
 	else
 		dialog->home->spare_out = dialog->out;
 	dialog->out = (struct buf){.max = OUT_MAX};
+	dialog->sent = 0;
 }
 
 static struct slot *slot_new(struct dialog *dialog, const struct message *message)
@@ -453,7 +454,7 @@ static void turn_away(struct dialog *dialog, const struct message *message)
 
 bool dialog_may_read(const struct dialog *dialog)
 {
-	return !dialog->ended && !dialog->barrier && dialog->out.len < OUT_PAUSE &&
+	return !dialog->ended && !dialog->barrier && dialog->out.len - dialog->sent < OUT_PAUSE &&
 	       dialog->inflight < dialog->home->conf->codec->max_inflight;
 }
 
@@ -501,7 +502,11 @@ size_t dialog_read(struct dialog *dialog, struct str in)
 
 void dialog_sent(struct dialog *dialog, size_t n)
 {
-	buf_consume(&dialog->out, n);
+	dialog->sent += n;
+	if (dialog->sent < dialog->out.len - dialog->sent) /* more is left than was sent */
+		return;
+	buf_consume(&dialog->out, dialog->sent);
+	dialog->sent = 0;
 	if (dialog->out.len == 0 && dialog->out.ptr)
 		return_out(dialog);
 }

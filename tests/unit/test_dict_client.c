@@ -120,10 +120,13 @@ static void move(struct scene *scene, struct client *client, size_t piece)
 	}
 	turn_leave(&scene->stand.turn);
 	stand_run(&scene->stand);
+	struct str unsent = dialog_unsent(dialog);
+	if (unsent.len > 0 && one_in(3)) /* the socket is full */
+		unsent.len = pick((unsigned)unsent.len);
 	if (!client->left)
-		hear(client, buf_str(&dialog->out));
+		hear(client, unsent);
 	if (dialog->out.ptr)
-		dialog_sent(dialog, dialog->out.len);
+		dialog_sent(dialog, unsent.len);
 }
 
 /* ---- what a client says ---- */
