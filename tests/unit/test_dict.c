@@ -156,6 +156,13 @@ static void check_late(
 /* The stream breaks, for that reason; before that it said `out`. */
 #define check_broken(in, why, out) check(in, "broken " why "\n", out)
 
+static struct buf long_stream(const char *start)
+{
+	struct buf in = {.max = (size_t)1 << 28};
+	buf_add(&in, str_of(start));
+	return in;
+}
+
 /* ---- requests ---- */
 
 static void lookup_names_table_scope_key_and_user(void **state)
@@ -336,6 +343,62 @@ static void commit_replies(void **state)
 	check_out(H3 "B3\t\nA3\tshared/unsure\t1\nC3\n", "*1\n+1\tW3\tconnection lost\n");
 	check_out(H3 "B3\t\nA3\tshared/mute\t1\nC3\n", "*1\n+1\tF3\tfailed\n");
 	check_out(H2_0 "B3\nA3\tshared/unsure\t1\nC3\n", "W3\tconnection lost\n");
+}
+
+struct large {
+	size_t rows, bytes; /* so many, of so many bytes */
+	char byte;
+};
+
+static void answer_large(const void *script, const struct message *message, size_t nth,
+	struct arena *mem, struct answer *answer)
+{
+	const struct large *large = script;
+	char *value = arena_alloc(mem, large->bytes);
+	struct pair *rows = arena_alloc(mem, large->rows * sizeof(*rows));
+	(void)nth;
+	memset(value, large->byte, large->bytes);
+	for (size_t i = 0; i < large->rows; i++)
+		rows[i] = (struct pair){message->ask.key, {value, large->bytes}};
+	*answer = (struct answer){.status = ST_OK, .nrows = large->rows, .rows = rows};
+}
+
+/* What a connection has room for, escapes included. */
+static void answers_that_are_too_large_fail(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *command;
+		struct large large;
+		bool good;
+	} cases[] = {
+		{"Lshared/a\t\n", {1, 60 << 20, 'x'}, true},
+		{"Lshared/a\t\n", {1, 63 << 20, 'x'}, false},
+		{"Lshared/a\t\n", {1, 31 << 20, '\t'}, true},
+		{"Lshared/a\t\n", {1, 32 << 20, '\t'}, false},
+		{"Lshared/a\t\n", {2, 10 << 20, '\1'}, true},
+		{"Lshared/a\t\n", {2, 11 << 20, '\1'}, false},
+		{"I0\t0\tshared/a\t\n", {31, 1 << 20, '\n'}, true},
+		{"I0\t0\tshared/a\t\n", {32, 1 << 20, '\n'}, false},
+		{"I0\t0\tshared/a\t\n", {1 << 21, 1, 'x'}, true},
+		{"I0\t0\tshared/a\t\n", {3 << 20, 1, 'x'}, false},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf in = long_stream(H3);
+		buf_add(&in, str_of(cases[i].command));
+		struct stream stream = {.codec = &codec_dict,
+			.conf = conf,
+			.in = buf_str(&in),
+			.script = &cases[i].large,
+			.answer = answer_large};
+		struct stream_run run;
+		stream_play(&stream, &run);
+		const char *refusal = "*1\n+1\tFthe answer is larger than 63 MiB\n";
+		assert_int_equal(!str_eq(buf_str(&run.out), str_of(refusal)), cases[i].good);
+		assert_true(run.out.len < 64 << 20);
+		stream_run_free(&run);
+		buf_free(&in);
+	}
 }
 
 static void answer_with_long_reason(const void *script, const struct message *message, size_t nth,
@@ -789,13 +852,6 @@ static void captured_sessions(void **state)
 
 /* ---- bounds ---- */
 
-static struct buf long_stream(const char *start)
-{
-	struct buf in = {.max = (size_t)1 << 28};
-	buf_add(&in, str_of(start));
-	return in;
-}
-
 static void fill(struct buf *in, char c, size_t n)
 {
 	char *to = buf_reserve(in, n);
@@ -1080,6 +1136,7 @@ int main(void)
 		cmocka_unit_test(commits_of_old_clients), cmocka_unit_test(lookup_replies),
 		cmocka_unit_test(old_clients_get_what_they_understand),
 		cmocka_unit_test(iterate_replies), cmocka_unit_test(commit_replies),
+		cmocka_unit_test(answers_that_are_too_large_fail),
 		cmocka_unit_test(reasons_are_cut_between_characters),
 		cmocka_unit_test(answers_come_in_any_order),
 		cmocka_unit_test(refusals_keep_the_stream),
