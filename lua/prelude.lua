@@ -114,11 +114,14 @@ local function one_by_one(functions)
 		return f(operation.key, operation.diff, request)
 	end
 
-	-- Nothing is success; nil, false and mapmux.temp() and its like are not.
-	local function check(first, ...)
+	-- Nothing is success; nil, false and mapmux.temp() and its like are not. By nil an increment misses its
+	-- key, but what was to be unset and is not there is gone, and a set has no key to miss.
+	local function check(op, first, ...)
 		local result = ...
-		if select("#", ...) == 0 or (result and not is_status(result)) then
+		if select("#", ...) == 0 or (result and not is_status(result)) or (op == "unset" and result == nil) then
 			return true
+		elseif first and op == "set" and result == nil then
+			return false, mapmux.perm("set() says that there is no such key")
 		elseif first then
 			return false, result
 		end
@@ -133,7 +136,7 @@ local function one_by_one(functions)
 			end
 		end
 		for i, operation in ipairs(operations) do
-			local good, result = check(i == 1, call(operation, request))
+			local good, result = check(operation.op, i == 1, call(operation, request))
 			if not good then
 				return result
 			end

@@ -23,6 +23,7 @@ struct message {
 enum decoded {
 	DECODE_MORE,    /* all of the input that makes sense was used; wait for bytes */
 	DECODE_MESSAGE, /* one message; there may be more in the rest */
+	DECODE_TABLE,   /* message->table, and no more of it: whom the client is about to ask */
 	DECODE_REFUSED, /* a bad request was answered in `out`; the stream is still in step */
 	DECODE_BROKEN,  /* send `out`, then close */
 };

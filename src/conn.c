@@ -117,7 +117,8 @@ static void receive(struct conn *conn)
 static void flush(struct conn *conn)
 {
 	struct dialog *dialog = &conn->dialog;
-	ssize_t n = write(conn->io.fd, dialog->out.ptr, dialog->out.len);
+	struct str unsent = dialog_unsent(dialog);
+	ssize_t n = write(conn->io.fd, unsent.ptr, unsent.len);
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		dialog->gone = true;
 		return;

@@ -69,6 +69,7 @@ static void return_out(struct dialog *dialog)
 	else
 		dialog->home->spare_out = dialog->out;
 	dialog->out = (struct buf){.max = OUT_MAX};
+	dialog->sent = 0;
 }
 
 static struct slot *slot_new(struct dialog *dialog, const struct message *message)
@@ -359,6 +360,15 @@ static void refuse_table(struct dialog *dialog, const struct message *message)
 		answer_with(dialog, message, ST_PERM, STR("unknown table"));
 }
 
+/* Of a protocol whose clients say once whom they will ask: nobody opens a transaction, nor is told that an
+ * empty one is done, in a table that does not exist. */
+static void meet_table(struct dialog *dialog, const struct message *message)
+{
+	assert(dialog->home->conf->codec->closes_on_unknown_table);
+	if (!find_table(dialog, message->table))
+		refuse_table(dialog, message);
+}
+
 /* A table that answers at once is done with the question before the next one is decoded, and needs
  * no copy of it; nor does one that makes its own where it has to. */
 static void keep_question(struct slot *slot, const struct question *ask)
@@ -432,7 +442,7 @@ static void turn_away(struct dialog *dialog, const struct message *message)
 
 bool dialog_may_read(const struct dialog *dialog)
 {
-	return !dialog->ended && !dialog->barrier && dialog->out.len < OUT_PAUSE &&
+	return !dialog->ended && !dialog->barrier && dialog->out.len - dialog->sent < OUT_PAUSE &&
 	       dialog->inflight < dialog->home->conf->codec->max_inflight;
 }
 
@@ -451,7 +461,9 @@ static bool read_message(struct dialog *dialog, struct str in, size_t *total)
 	keep_words(dialog, &words);
 	if (decoded == DECODE_MORE)
 		return false;
-	if (decoded != DECODE_MESSAGE)
+	if (decoded == DECODE_TABLE)
+		meet_table(dialog, &message);
+	else if (decoded != DECODE_MESSAGE)
 		bad_request(dialog, decoded, why);
 	else if (dialog->crowded)
 		turn_away(dialog, &message);
@@ -478,7 +490,11 @@ size_t dialog_read(struct dialog *dialog, struct str in)
 
 void dialog_sent(struct dialog *dialog, size_t n)
 {
-	buf_consume(&dialog->out, n);
+	dialog->sent += n;
+	if (dialog->sent < dialog->out.len - dialog->sent) /* more is left than was sent */
+		return;
+	buf_consume(&dialog->out, dialog->sent);
+	dialog->sent = 0;
 	if (dialog->out.len == 0 && dialog->out.ptr)
 		return_out(dialog);
 }

@@ -46,7 +46,8 @@ struct dialog {
 						 from within dialog_read() */
 	TAILQ_HEAD(slot_list, slot) slots; /* in the order of the questions */
 	struct slot *barrier; /* a change, which runs alone: under way, or waiting for the others */
-	struct buf out;       /* to be sent; its memory goes back by dialog_sent() */
+	struct buf out; /* to be sent: dialog_unsent(); its memory goes back by dialog_sent() */
+	size_t sent;    /* bytes of `out` that are */
 	unsigned inflight;
 	bool ended;      /* nothing more is asked; what is under way is answered */
 	bool gone;       /* nobody is there to be answered */
@@ -72,7 +73,14 @@ size_t dialog_read(struct dialog *dialog, struct str in);
  * under way or unsent. */
 bool dialog_may_read(const struct dialog *dialog);
 
-/* The first n bytes of `out` were sent; empty, it is lent to others. */
+/* What is to be sent; out.len is 0 when there is nothing. */
+static inline struct str dialog_unsent(const struct dialog *dialog)
+{
+	return str_skip(buf_str(&dialog->out), dialog->sent);
+}
+
+/* The first n bytes of that were sent. A large answer goes in many pieces, and its rest is not moved for
+ * each. When all is sent, the memory is lent to others. */
 void dialog_sent(struct dialog *dialog, size_t n);
 
 /* The client is gone. Nobody waits for his lookups any more; a change that he has committed goes on: only

@@ -103,8 +103,12 @@ static enum decoded answer_now(
 		dict_reply(session, &command, answer, line->out);
 		return DECODE_MORE;
 	}
+	size_t before = newest->held.len;
 	dict_reply(session, &command, answer, &newest->held);
-	return newest->held.overflow ? broken(line, "too_many_pending") : DECODE_MORE;
+	if (!newest->held.overflow)
+		return DECODE_MORE;
+	newest->held.len = before; /* no half of a reply */
+	return broken(line, "too_many_pending");
 }
 
 static enum decoded refuse(
@@ -469,6 +473,11 @@ static enum decoded decode(void *session, const void *conf, struct str in, size_
 				return DECODE_MORE;
 			*why = "line_too_long";
 			return DECODE_BROKEN;
+		}
+		if (state->major > 0 && !state->named) { /* the line comes again */
+			state->named = true;
+			*message = (struct message){.table = state->dict};
+			return DECODE_TABLE;
 		}
 		struct str text = {rest.ptr, (size_t)(lf - rest.ptr)};
 		*used += text.len + 1;

@@ -42,6 +42,7 @@ struct dict_command {
 struct dict_session {
 	unsigned major; /* 0: no hello yet */
 	bool async;     /* every reply carries a number */
+	bool named;     /* the dialog knows of `dict` */
 	bool many;      /* the client understands several values */
 	bool escape_cr; /* and an escaped CR */
 	char *names;    /* the bytes of: */

@@ -3,7 +3,11 @@
 
 #include <assert.h>
 
-enum { MAX_REASON = 200 }; /* bytes: it becomes part of one line in Dovecot's log */
+enum {
+	MAX_REASON = 200,      /* bytes: it becomes part of one line in Dovecot's log */
+	MAX_ANSWER = 63 << 20, /* bytes of one answer, which a connection has room for */
+	MAX_FRAME = 24,        /* bytes of a line around name and value */
+};
 
 /* The letter behind the escape byte; 0: the byte stands for itself. NUL never comes so far. */
 static char escape_code(char c, bool escape_cr)
@@ -163,6 +167,29 @@ static bool can_carry(const struct dict_session *session, struct str value)
 	return session->escape_cr || value.len == 0 || value.ptr[value.len - 1] != '\r';
 }
 
+static size_t count_escapes(struct str s)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < s.len; i++)
+		n += escape_code(s.ptr[i], true) != '\0';
+	return n;
+}
+
+/* Else the connection would end for it, and Dovecot's log would not say why. */
+static bool is_too_large(const struct dict_command *command, const struct answer *answer)
+{
+	bool twice = command->kind == LOOKUP && answer->nrows > 1;
+	size_t bytes = 0, escapes = 0;
+	for (size_t i = 0; i < answer->nrows; i++)
+		bytes += MAX_FRAME + answer->rows[i].name.len + answer->rows[i].value.len;
+	if (bytes <= MAX_ANSWER / 3) /* a byte that is escaped twice */
+		return false;
+	for (size_t i = 0; i < answer->nrows; i++)
+		escapes +=
+			count_escapes(answer->rows[i].name) + count_escapes(answer->rows[i].value);
+	return bytes + escapes * (twice ? 2 : 1) > MAX_ANSWER;
+}
+
 /* Several of these would end a Dovecot 2.3 process: a found lookup of nothing, a row outside of the path that
  * was asked for. */
 const char *dict_unfit(const void *dict_session, uint64_t tag, const struct answer *answer)
@@ -183,6 +210,8 @@ const char *dict_unfit(const void *dict_session, uint64_t tag, const struct answ
 		if (command->kind == ITERATE && !str_starts(row->name, path))
 			return "name outside of the path asked for";
 	}
+	if (is_too_large(command, answer))
+		return "the answer is larger than 63 MiB";
 	/* Dovecot reads logins by shared keys only, and the first value of several. */
 	if (command->kind == LOOKUP && command->scope == SCOPE_SHARED)
 		return dict_open_login(answer->rows[0].value);

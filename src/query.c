@@ -191,6 +191,23 @@ static bool means_not_found(const struct query *query, const struct answer *answ
 	return options->empty == EMPTY_NOTFOUND;
 }
 
+/* Only an increment can miss what it is to change. What was to be unset and is not there is gone; a set that
+ * found nothing was not made, and Dovecot's plugins would take "not found" for success. */
+static struct answer nothing_to_change(const struct question *ask)
+{
+	bool adds = false, sets = false;
+	for (size_t i = 0; i < ask->nchanges; i++) {
+		adds |= ask->changes[i].kind == CH_ADD;
+		sets |= ask->changes[i].kind == CH_SET;
+	}
+	if (adds)
+		return (struct answer){.status = ST_NOTFOUND};
+	if (sets)
+		return (struct answer){.status = ST_PERM,
+			.why = STR("the table says \"not found\" to what was to be set")};
+	return (struct answer){.status = ST_OK};
+}
+
 /* Whether the table fails, and how long it took. */
 static void take_note(struct query *query, bool at_once)
 {
@@ -213,6 +230,8 @@ void query_finish(struct query *query, const struct answer *answer)
 	if (means_not_found(query, answer))
 		query->answer = (struct answer){
 			.status = ST_NOTFOUND, .ttl = answer->ttl, .no_store = answer->no_store};
+	if (query->ask->op == OP_CHANGE && answer->status == ST_NOTFOUND)
+		query->answer = nothing_to_change(query->ask);
 	stats_count(&query->table->stats.results[query->answer.status]);
 	take_note(query, at_once);
 	if (query->trace)

@@ -54,7 +54,7 @@ struct question {
 };
 
 struct answer {
-	enum status status;
+	enum status status; /* ST_NOTFOUND to a change: what was to be incremented is not there */
 	/* ST_TEMP, ST_PERM: for people; never holds secrets or values. ST_NOTFOUND of OP_AUTH: what the
 	 * user may be told, or empty. */
 	struct str why;

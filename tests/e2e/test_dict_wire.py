@@ -7,8 +7,10 @@ import threading
 import time
 import unittest
 
-from harness import Backend, Case, Dict, Mapmux, Reply, Store, free_port, serve, tempdir, url
+from harness import (Backend, Case, Dict, Mapmux, Reply, Store, free_port, serve, tempdir, url,
+                     wait_until)
 from harness.backend import as_json
+from harness.http import Http
 from harness.wire import Answer, Closed, Stream
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -25,7 +27,7 @@ class Wire(Case):
         self.mux = serve(self, [{"name": "mem", "type": "memory", "param": ""},
                                 {"name": "a/b:c", "type": "memory", "param": ""},
                                 url("u", self.backend.url + "/u/{}"),
-                                url("kv", self.backend.url + "/kv/{}", timeout="2s")], ("dict",))
+                                url("kv", self.backend.url + "/kv/{}", timeout="2s")], ("dict", "http"))
 
     def answer(self, request):
         """/u/KEY is its key, after its gate if it has one; /kv/ is a store."""
@@ -69,22 +71,8 @@ class Handshake(Wire):
                                  "O")
                 self.assertEqual(client.lookup("shared/v", "u").value, f"{major}.{minor}")
 
-    def test_wrong_versions_close(self):
-        for head in (b"H1\t0", b"H5\t0", b"H9\t2", b"H0\t0", b"H\t2", b"Hx\t2", b"H-3\t2",
-                     b"H33333333333333333333\t2"):
-            with self.subTest(head):
-                self.closed(head + b"\t0\t\tmem\n", b"Lshared/none\t\n")
-
-    def test_malformed_first_lines_close(self):
-        for line in (b"\n", b"H3\n", b"H3\t2\n", b"H3\t2\t0\n", b"H3\t2\t0\tmem\n", b"Lshared/a\t\n",
-                     b"GET / HTTP/1.1\r\n\r\n", b"\0\n"):
-            with self.subTest(line):
-                self.closed(line)
-
-    def test_unknown_dict_closes(self):
-        for name in (b"nosuch", b"MEM", b"mem\x01t", b""):
-            with self.subTest(name):
-                self.closed(b"H3\t2\t0\t\t" + name + b"\n", b"Lshared/none\t\n")
+    def test_unknown_dict_is_named_in_the_log(self):
+        self.closed(b"H3\t2\t0\t\tnosuch\n", b"Lshared/none\t\n")
         self.assertIn("nosuch", self.mux.log())
 
     def test_escaped_name(self):
@@ -190,9 +178,12 @@ class Replies(Wire):
         self.assertIn(b"Ovalue", stream.until(b"value") + b"value")
 
     def test_long_value(self):
-        client, value = self.client(), "v" * 100000
-        self.assertEqual(client.change(1, ("set", "shared/long", value)).letter, "O")
-        self.assertEqual(client.lookup("shared/long").value, value)
+        """Dovecot limits nothing in either direction; of escapes each byte may be two."""
+        client = self.client()
+        for number, value in enumerate(("v" * 100000, "v" * 200001, "\x01" * 200001, "\r\n" * 200000)):
+            self.assertEqual(client.change(number + 1, ("set", "shared/long", value)).letter, "O")
+            self.assertEqual(client.lookup("shared/long").value, value)
+            self.assertEqual(client.iterate("shared/").rows, [("shared/long", value)])
 
     def test_failure_says_why(self):
         self.backend.kill()
@@ -264,6 +255,18 @@ class Replies(Wire):
         self.assertEqual((answer.letter, len(answer.rows)), ("O", 40000))
         self.assertEqual(set(value for _, value in answer.rows), {"v" * 600})
         self.assertLess(self.mux.memory() - before, 200 << 20)
+
+    def test_iteration_too_large_for_a_connection(self):
+        """45 MB whose escapes make 90 of them: a failure, and the connection goes on."""
+        client = self.client()
+        for number in range(1, 4):
+            client.begin(number)
+            for row in range(30):
+                client.send(b"S%d\tshared/e/%d-%d\t" % (number, number, row) + b"\x01t" * 500000 + b"\n")
+            self.assertEqual(client.commit(number).letter, "O")
+        answer = client.iterate("shared/e/")
+        self.assertEqual((answer.letter, answer.value), ("F", "the answer is larger than 63 MiB"))
+        self.assertEqual(client.iterate("shared/e/", flags=8, rows=2).rows, [("shared/e/1-0", ""), ("shared/e/1-1", "")])
 
     def test_half_close(self):
         gate = self.gates["late"] = threading.Event()
@@ -477,16 +480,166 @@ class Transactions(Wire):
         self.assertEqual((answer.letter, bool(answer.value)), ("W", True))
 
 
-class Broken(Wire):
-    """What must not be answered."""
+H2, H3, H4 = (b"H%d\t%d\t0\t%s\tmem\n" % hello for hello in ((2, 2, b"alice"), (3, 2, b""), (4, 0, b"")))
 
-    def test_broken_lines_close(self):
-        """Without a word; what follows them is not answered; others are served."""
-        for line in (b"Zfoo\n", b"\n", b"H3\t2\t0\t\tmem\n", b"I0\tshared/\n", b"Ix\t0\tshared/\t\n",
-                     b"I0\tx\tshared/\t\n", b"B1\t\nS1\tshared/a\n",
-                     b"B1\t\nS1\n", b"B1\t\nU1\n", b"B1\t\nA1\tshared/a\n", b"Bx\t\n", b"B\t\n"):
-            with self.subTest(line):
-                self.closed(b"H3\t2\t0\t\tmem\n", line, b"Lshared/none\t\n")
+# What is no protocol ends the connection without a word. By the reason that it is counted under.
+ENDS = {
+    "bad_hello": (b"\n", b"\r\n", b"\0\n", b"H\n", b"H3\n", b"H3\t2\n", b"H3\t2\t0\n", b"H3\t2\t0\tmem\n",
+                  b"Hx\t2\t0\t\tmem\n", b"H3\tx\t0\t\tmem\n", b"H3\t2\tx\t\tmem\n", b"H3\t2\t\t\tmem\n",
+                  b"H-3\t2\t0\t\tmem\n", b"H33333333333333333333\t2\t0\t\tmem\n", b"H3\t2\t0\t\tme\0m\n",
+                  b"H3\t2\t0\t\tme\x010m\n", b"h3\t2\t0\t\tmem\n", b"Lshared/none\t\n", b"C1\n",
+                  b"GET / HTTP/1.1\r\n\r\n", b"3:a b,\n"),
+    "bad_version": (b"H0\t0\t0\t\tmem\n", b"H1\t0\t0\t\tmem\n", b"H5\t0\t0\t\tmem\n", b"H9\t2\t0\t\tmem\n"),
+    "bad_value_type": (b"H2\t2\t2\t\tmem\n", b"H3\t2\t1\t\tmem\n", b"H4\t0\t1\t\tmem\n"),
+    "unknown_command": (H3 + b"\n", H3 + b"Zfoo\n", H3 + b"\0\n", H3 + H3, H3 + b"lshared/none\t\n",
+                        H3 + b"B1\t\nP1\tshared/a\tv\n", H2 + b"B1\nV1\tyes\n", H4 + b"B1\t\nD1\n"),
+    "bad_fields": (H3 + b"I\n", H3 + b"I0\t0\n", H3 + b"I0\tshared/\n", H3 + b"Ix\t0\tshared/\t\n",
+                   H3 + b"I0\tx\tshared/\t\n", H3 + b"I-1\t0\tshared/\t\n", H3 + b"B\n", H3 + b"Bx\t\n",
+                   H3 + b"B-1\t\n", H3 + b"B4294967296\t\n", H4 + b"B1\t\tx\n", H3 + b"S1\tshared/a\n", H3 + b"C\n",
+                   H3 + b"B1\t\nS1\n", H3 + b"B1\t\nS1\tshared/a\n", H3 + b"B1\t\nS1\tshared/a\tb\tc\n",
+                   H3 + b"B1\t\nU1\n", H3 + b"B1\t\nU1\tshared/a\tb\n", H3 + b"B1\t\nA1\tshared/a\n",
+                   H3 + b"B1\t\nA1\tshared/a\tx\n", H3 + b"B1\t\nA1\tshared/a\t9223372036854775808\n",
+                   H3 + b"B1\t\nT1\t1\n", H3 + b"B1\t\nV1\n", H2 + b"B1\nP1\tshared/a\n"),
+    "duplicate_transaction": (H3 + b"B1\t\nS1\tshared/a\tv\nB1\t\n",),
+    "unknown_transaction": (H3 + b"S9\tshared/a\tv\n", H3 + b"U9\tshared/a\n", H3 + b"A9\tshared/a\t1\n",
+                            H3 + b"T9\t1\t1\n", H3 + b"V9\tyes\n", H3 + b"R9\n", H3 + b"C9\n", H2 + b"D9\n",
+                            H3 + b"B9\t\nS9\tshared/a\tv\nR9\nC9\n"),
+    "unknown_table": (b"H3\t2\t0\t\tnosuch\n", b"H3\t2\t0\t\tMEM\nLshared/none\t\n", b"H3\t2\t0\t\tmem\x01t\nB1\t\nC1\n",
+                      b"H3\t2\t0\t\t\nLpriv/none\t\n", b"H2\t0\t0\tu\tnosuch\nLnone\n"),
+    "too_many_transactions": (H3 + b"".join(b"B%d\t\n" % number for number in range(2001)),),
+    "line_too_long": (H3 + b"L" + b"k" * (1 << 20) + b"\n", b"H" * ((1 << 20) + 1)),
+}
+
+# What is a line of the protocol and cannot be done fails alone: the reply, and those to the lines behind it.
+FAILS = {
+    "bad_key": ((H3, b"Lnone\tu\n", b"F"), (H3, b"L\tu\n", b"F"), (H3, b"L\n", b"F"), (H3, b"Lpriv\tu\n", b"F"),
+                (H3, b"LSHARED/none\tu\n", b"F"), (H3, b"L/shared/none\tu\n", b"F"), (H3, b"Lshared/a\0b\t\n", b"F"),
+                (H3, b"Lshared/a\x010b\t\n", b"F"), (H3, b"I0\t0\t\tu\n", b"F"), (H3, b"I0\t0\tnone/\tu\n", b"F"),
+                (H3, b"B1\t\nS1\tshared/a\tv\nU1\tnone\nC1\n", b"F1\t"),
+                (H3, b"B1\t\nA1\tshared/a\x010\t1\nC1\n", b"F1\t")),
+    "no_user": ((H3, b"Lpriv/a\t\n", b"F"), (H3, b"Lpriv/a\n", b"F"), (H4, b"I1\t0\tpriv/\t\n", b"F"),
+                (H4, b"B1\t\t0\nS1\tpriv/a\tv\nC1\n", b"F1\t"), (b"H2\t2\t0\t\tmem\n", b"Lpriv/a\tbob\n", b"F")),
+    "bad_user": ((H3, b"Lshared/a\tu\x010\n", b"F"), (H3, b"B1\tu\0\nU1\tpriv/a\nC1\n", b"F1\t")),
+    "bad_value": ((H3, b"B1\t\nS1\tshared/a\ta\0b\nC1\n", b"F1\t"),
+                  (H3, b"B1\t\nS1\tshared/a\ta\x010b\nC1\n", b"F1\t")),
+    "append": ((H2, b"B1\nS1\tshared/a\tv\nP1\tshared/a\tw\nC1\n", b"F1\t"),),
+    "many_paths": ((H2, b"I0\t0\tshared/a/\tshared/b/\n", b"F"),),
+    "too_many_transactions": ((H3, b"".join(b"B%d\t\n" % number for number in range(1001)) + b"C1000\n", b"F1000\t"),),
+    "too_big": ((H3, b"B1\t\n" + b"A1\tshared/a\t1\n" * 100001 + b"C1\n", b"F1\t"),),
+}
+
+
+class Broken(Wire):
+    """What must not be answered, or fails by itself."""
+
+    def errors(self):
+        """How often what was wrong with dict, so far."""
+        with Http(self.mux.paths["http"]) as http:
+            counts = http.metrics().all("mapmux_protocol_errors_total", protocol="dict")
+        return {dict(labels)["reason"]: count for labels, count in counts.items()}
+
+    def others(self):
+        """A client that waits for an answer and has a transaction open; what it says when all is over."""
+        gate = self.gates["held"] = threading.Event()
+        client = self.client("u")
+        held = client.start_lookup("shared/held")
+        self.backend.wait_for(path="/u/held")
+        writer = self.client()
+        writer.begin(1)
+        writer.set(1, "shared/kept", "v")
+
+        def check():
+            gate.set()
+            self.assertEqual(client.finish(held).value, "held")
+            self.assertEqual(writer.commit(1).letter, "O")
+            self.assertEqual(writer.iterate("shared/").rows, [("shared/kept", "v")])
+        return check
+
+    def test_lines_that_end_the_connection(self):
+        """Without a word; what follows them is not answered, nothing is changed, others are served."""
+        check, errors = self.others(), self.errors()
+        for reason, all_lines in ENDS.items():
+            for lines in all_lines:
+                with self.subTest(reason, lines=lines[:80]):
+                    stream = self.raw()
+                    try:
+                        stream.send(lines + b"B5\t\nS5\tshared/a\tv\nC5\n")
+                    except OSError:
+                        pass    # it was closed before all was sent
+                    self.assertEqual(stream.rest(), b"")
+                    errors[reason] = errors.get(reason, 0) + 1
+                    self.assertEqual(self.errors(), errors)
+        check()
+
+    def test_lines_that_fail_alone(self):
+        check, errors = self.others(), self.errors()
+        for reason, cases in FAILS.items():
+            for hello, lines, reply in cases:
+                with self.subTest(reason, lines=lines[:80]):
+                    stream = self.raw(hello, lines, b"Lshared/none\t\n")
+                    failed = Replay.body(stream)
+                    self.assertTrue(failed.startswith(reply) and len(failed) > len(reply), failed)
+                    self.assertEqual(Replay.body(stream), b"N")
+                    errors[reason] = errors.get(reason, 0) + 1
+                    self.assertEqual(self.errors(), errors)
+                    stream.close()
+        check()
+
+    def test_lines_that_only_look_bad(self):
+        """Nothing is counted and nothing fails."""
+        self.client().change(1, ("set", "shared/a", "v"))
+        for lines, replies in (
+                (H3 + b"Lshared/a\n", [b"Ov"]), (H3 + b"Lshared/a\tu\tmore\tfields\r\n", [b"Ov"]),
+                (H2 + b"Lshared/a\tbob\n", [b"Ov"]), (H2[:-1] + b"\tmore\n" + b"Lshared/a\n", [b"Ov"]),
+                (b"H2\t2\t1\t\tmem\nLshared/a\n", [b"Ov"]), (H3 + b"L\x01shared/a\x01\t\n", [b"Ov"]),
+                (H3 + b"Lshared/\t\nLshared//\t\nLshared/a/\t\n", [b"N", b"N", b"N"]),
+                (H3 + b"I33\t0\tshared/\n", [b"Oshared/a\tv", b""]),
+                (H3 + b"I4294967264\t0\tshared/\tu\tmore\n", [b"Oshared/a\tv", b""]),
+                (H3 + b"I16\t0\tshared/none\t\n", [b""]),
+                (H3 + b"B1\nT1\t1\t1\nV1\tyes\nC1\tmore\n", [b"O1"]),
+                (H3 + b"B1\t\nA1\tshared/none\t1\nC1\n", [b"N1"]),
+                (H3 + b"B1\t\nU1\tshared/none\nC1\n", [b"O1"]),
+                (H4 + b"B1\t\t0\tmore\nR1\tmore\nLshared/a\t\n", [b"Ov"]),
+                (H2 + b"B1\nA1\tshared/none\t1\nD1\n", [b"AN1"])):
+            with self.subTest(lines):
+                stream = self.raw(lines)
+                self.assertEqual([Replay.body(stream) for _ in replies], replies)
+                stream.half_close()
+                self.assertEqual(stream.rest(), b"")
+        self.assertEqual(self.errors(), {})
+
+    def test_too_many_refusals_behind_a_slow_answer(self):
+        """Without numbers their replies have to wait for it; they may fill 64 KiB."""
+        gate, errors = threading.Event(), self.errors()
+        self.gates["slow"] = gate
+        stream = self.raw(b"H2\t0\t0\t\tu\nLshared/slow\n" + b"Lx\n" * 3000)
+        self.backend.wait_for(path="/u/slow")
+        wait_until(lambda: self.errors().get("too_many_pending"), "the end of its patience")
+        gate.set()
+        lines = stream.rest().split(b"\n")
+        self.assertEqual((lines[0], {line[:1] for line in lines[1:-1]}), (b"Oslow", {b"F"}))
+        self.assertEqual(self.errors(), {**errors, "too_many_pending": 1, "bad_key": len(lines) - 2})
+
+    def test_the_manual_lists_them_all(self):
+        with open(os.path.join(HERE, "..", "..", "docs", "dict.md"), encoding="utf-8") as file:
+            rows = re.findall(r"^\|.*\| (the end|`F`)(.*?) \| (.+) \|$", file.read(), re.M)
+        listed = {"the end": set(), "`F`": set()}
+        for gets, _, counted in rows:
+            listed[gets] |= set(re.findall(r"`(\w+)`", counted))
+        self.assertEqual(listed["the end"], set(ENDS) | {"too_many_pending"})
+        self.assertEqual(listed["`F`"], set(FAILS))
+
+    def test_bad_lines_leave_nothing_in_memory(self):
+        """3,000 bad connections, and 180 that leave with a MiB in a transaction."""
+        big, before = H3 + b"B1\t\nS1\tshared/a\t" + b"v" * 1000000 + b"\n", None
+        short = [lines for all_lines in ENDS.values() for lines in all_lines if len(lines) < 1000]
+        for _ in range(4):
+            for lines in short * 10 + [big + end for end in (b"Zfoo\n", b"", b"S1\tsha") * 20]:
+                with Stream(self.mux.paths["dict"]) as stream:
+                    stream.send(lines)
+            self.closed(b"\n")
+            before = before or self.mux.memory()    # after a first round, which fills what is kept
+        self.assertLess(self.mux.memory() - before, 32 << 20)
 
     def test_answers_before_a_broken_line_are_sent(self):
         gate = self.gates["asked"] = threading.Event()
@@ -498,29 +651,6 @@ class Broken(Wire):
         self.assertEqual(client.finish(asked).value, "asked")
         self.assertEqual(client.rest(), b"")
 
-    def test_unknown_transaction(self):
-        """Whatever it does, it does not say that something was written."""
-        for lines in (b"S9\tshared/a\tv\nC9\n", b"U9\tshared/a\nC9\n", b"C9\n", b"A9\tshared/a\t1\nC9\n",
-                      b"B9\t\nR9\nC9\n"):
-            with self.subTest(lines):
-                stream = self.raw(b"H3\t2\t0\t\tmem\n" + lines)
-                stream.half_close()
-                self.assertNotIn(b"O9", stream.rest())
-        self.assertEqual(self.client().lookup("shared/a").letter, "N")
-
-    def test_wrong_value_type(self):
-        for value_type in (b"1", b"2", b"x", b""):
-            self.closed(b"H3\t2\t" + value_type + b"\t\tmem\nLshared/none\t\n")
-        self.assertEqual(self.client(major=2).lookup("shared/none").letter, "N")
-
-    def test_key_without_prefix(self):
-        """Nothing but this command fails."""
-        for key in ("none", "", "/shared/none", "SHARED/none", "priv"):
-            client = self.client()
-            for answer in (client.lookup(key, "u"), client.iterate(key, "u"),
-                           client.change(1, ("set", key, "v"), user="u")):
-                self.assertEqual((answer.letter, bool(answer.value)), ("F", True), key)
-            self.assertEqual(client.lookup("shared/none").letter, "N")
 
     def test_commands_without_reading(self):
         """1,000 lookups of 200 KB each by a client that does not read: it waits, others do not, and what

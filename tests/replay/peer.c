@@ -96,8 +96,9 @@ static void take_answers(struct peer *peer)
 	struct dialog *dialog = &peer->dialog;
 	if (dialog->gone || peer->deaf)
 		return;
-	buf_add(&peer->heard, buf_str(&dialog->out));
-	dialog_sent(dialog, dialog->out.len);
+	struct str unsent = dialog_unsent(dialog);
+	buf_add(&peer->heard, unsent);
+	dialog_sent(dialog, unsent.len);
 }
 
 static void end(struct peer *peer)

@@ -200,6 +200,8 @@ static inline size_t stream_decode(struct stream_state *state, struct str in)
 		free(block);
 		if (decoded == DECODE_MORE)
 			return total;
+		if (decoded == DECODE_TABLE) /* who is asked is seen in the question */
+			continue;
 		assert(decoded == DECODE_MESSAGE || (why && why[0]));
 		if (decoded == DECODE_REFUSED) {
 			buf_printf(&run->events, "refused %s\n", why);

@@ -156,6 +156,13 @@ static void check_late(
 /* The stream breaks, for that reason; before that it said `out`. */
 #define check_broken(in, why, out) check(in, "broken " why "\n", out)
 
+static struct buf long_stream(const char *start)
+{
+	struct buf in = {.max = (size_t)1 << 28};
+	buf_add(&in, str_of(start));
+	return in;
+}
+
 /* ---- requests ---- */
 
 static void lookup_names_table_scope_key_and_user(void **state)
@@ -338,6 +345,62 @@ static void commit_replies(void **state)
 	check_out(H2_0 "B3\nA3\tshared/unsure\t1\nC3\n", "W3\tconnection lost\n");
 }
 
+struct large {
+	size_t rows, bytes; /* so many, of so many bytes */
+	char byte;
+};
+
+static void answer_large(const void *script, const struct message *message, size_t nth,
+	struct arena *mem, struct answer *answer)
+{
+	const struct large *large = script;
+	char *value = arena_alloc(mem, large->bytes);
+	struct pair *rows = arena_alloc(mem, large->rows * sizeof(*rows));
+	(void)nth;
+	memset(value, large->byte, large->bytes);
+	for (size_t i = 0; i < large->rows; i++)
+		rows[i] = (struct pair){message->ask.key, {value, large->bytes}};
+	*answer = (struct answer){.status = ST_OK, .nrows = large->rows, .rows = rows};
+}
+
+/* What a connection has room for, escapes included. */
+static void answers_that_are_too_large_fail(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *command;
+		struct large large;
+		bool good;
+	} cases[] = {
+		{"Lshared/a\t\n", {1, 60 << 20, 'x'}, true},
+		{"Lshared/a\t\n", {1, 63 << 20, 'x'}, false},
+		{"Lshared/a\t\n", {1, 31 << 20, '\t'}, true},
+		{"Lshared/a\t\n", {1, 32 << 20, '\t'}, false},
+		{"Lshared/a\t\n", {2, 10 << 20, '\1'}, true},
+		{"Lshared/a\t\n", {2, 11 << 20, '\1'}, false},
+		{"I0\t0\tshared/a\t\n", {31, 1 << 20, '\n'}, true},
+		{"I0\t0\tshared/a\t\n", {32, 1 << 20, '\n'}, false},
+		{"I0\t0\tshared/a\t\n", {1 << 21, 1, 'x'}, true},
+		{"I0\t0\tshared/a\t\n", {3 << 20, 1, 'x'}, false},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf in = long_stream(H3);
+		buf_add(&in, str_of(cases[i].command));
+		struct stream stream = {.codec = &codec_dict,
+			.conf = conf,
+			.in = buf_str(&in),
+			.script = &cases[i].large,
+			.answer = answer_large};
+		struct stream_run run;
+		stream_play(&stream, &run);
+		const char *refusal = "*1\n+1\tFthe answer is larger than 63 MiB\n";
+		assert_int_equal(!str_eq(buf_str(&run.out), str_of(refusal)), cases[i].good);
+		assert_true(run.out.len < 64 << 20);
+		stream_run_free(&run);
+		buf_free(&in);
+	}
+}
+
 static void answer_with_long_reason(const void *script, const struct message *message, size_t nth,
 	struct arena *mem, struct answer *answer)
 {
@@ -518,6 +581,159 @@ static void malformed_lines_break(void **state)
 	check_broken(H3 "B1\t\nV1\n", "bad_fields", "");
 }
 
+/* The line behind a hello of that major and an open transaction 7: its last event. */
+static void check_line(unsigned major, struct str line, const char *event)
+{
+	static const char *const hellos[] = {H2_2, H3, H4};
+	struct buf in = {.max = 1000};
+	buf_printf(&in, "%sB7\tu\n", hellos[major - 2]);
+	buf_add(&in, line);
+	buf_add_char(&in, '\n');
+	struct stream stream = {
+		.codec = &codec_dict, .conf = conf, .in = buf_str(&in), .answer = answer_by_key};
+	struct stream_run run;
+	stream_play(&stream, &run);
+	buf_add_char(&run.events, '\0');
+	run.events.len--;
+	if (strcmp(run.events.ptr, event) != 0)
+		fail_msg("major %u: %.*s: %s not %s", major, (int)line.len, line.ptr,
+			run.events.ptr, event);
+	assert_true(stream_same_cut_anywhere(&stream, &run));
+	stream_run_free(&run);
+	buf_free(&in);
+}
+
+static bool is_command(unsigned major, int letter)
+{
+	static const char *const letters[] = {"LIBSUAPTRCD", "LIBSUATVRCD", "LIBSUATVRC"};
+	return letter != '\0' && strchr(letters[major - 2], letter);
+}
+
+static void letters_that_are_no_command(void **state)
+{
+	(void)state;
+	for (unsigned major = 2; major <= 4; major++)
+		for (int letter = 0; letter < 256; letter++) {
+			const char line[] = {(char)letter, '7', '\t', 'x', '\t', 'y'};
+			if (letter != '\n' && !is_command(major, letter))
+				check_line(major, (struct str){line, sizeof(line)},
+					"broken unknown_command\n");
+		}
+}
+
+enum { MOST_FIELDS = 6 };
+
+/* Fields 1 to MOST_FIELDS are sent; `event` comes of as many as there may be. */
+static const struct fielded {
+	char letter;
+	unsigned least, most;
+	const char *fields[MOST_FIELDS], *event;
+} fielded[] = {
+	{'L', 1, MOST_FIELDS, {"key", "u", "x", "x", "x", "x"}, "refused bad_key\n"},
+	{'I', 3, MOST_FIELDS, {"0", "0", "path", "u", "x", "x"}, "refused bad_key\n"},
+	{'B', 1, MOST_FIELDS, {"1", "u", "0", "x", "x", "x"}, ""},
+	{'S', 3, 3, {"7", "shared/a", "v", "x", "x", "x"}, ""},
+	{'U', 2, 2, {"7", "shared/a", "x", "x", "x", "x"}, ""},
+	{'A', 3, 3, {"7", "shared/a", "1", "x", "x", "x"}, ""},
+	{'P', 3, 3, {"7", "shared/a", "v", "x", "x", "x"}, ""},
+	{'T', 3, 3, {"7", "1", "1", "x", "x", "x"}, ""},
+	{'V', 2, 2, {"7", "yes", "x", "x", "x", "x"}, ""},
+	{'R', 1, MOST_FIELDS, {"7", "x", "x", "x", "x", "x"}, ""},
+	{'C', 1, MOST_FIELDS, {"7", "x", "x", "x", "x", "x"}, ""},
+	{'D', 1, MOST_FIELDS, {"7", "x", "x", "x", "x", "x"}, ""},
+};
+
+static const char *event_of(const struct fielded *command, unsigned major, unsigned n)
+{
+	if (!is_command(major, command->letter))
+		return "broken unknown_command\n";
+	if (n < command->least || n > command->most)
+		return "broken bad_fields\n";
+	if (command->letter == 'I' && major == 2 && n > 3)
+		return "refused many_paths\n";
+	return command->event;
+}
+
+static void numbers_of_fields(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(fielded) / sizeof(fielded[0]); i++) {
+		struct buf line = {.max = 100};
+		buf_add_char(&line, fielded[i].letter);
+		for (unsigned n = 1; n <= MOST_FIELDS; n++) {
+			buf_printf(&line, "%s%s", n > 1 ? "\t" : "", fielded[i].fields[n - 1]);
+			for (unsigned major = 2; major <= 4; major++)
+				check_line(major, buf_str(&line), event_of(&fielded[i], major, n));
+		}
+		buf_free(&line);
+	}
+}
+
+static void numbers_that_are_none(void **state)
+{
+	(void)state;
+	static const char *const numbers[] = {"", "x", "7x", "x7", " 7", "7 ", "+7", "-7", "0x7",
+		"7.0", "\0017", "7\001", "18446744073709551616",
+		"99999999999999999999999999999999999999"};
+	static const struct {
+		unsigned first; /* major that has it */
+		const char *before, *behind;
+		bool is_signed;
+	} places[] = {
+		{2, "I", "\t0\tshared/a/", false},
+		{2, "I0\t", "\tshared/a/", false},
+		{2, "B", "\tu", false},
+		{4, "B1\tu\t", "", false},
+		{2, "S", "\tshared/a\tv", false},
+		{2, "U", "\tshared/a", false},
+		{2, "A", "\tshared/a\t1", false},
+		{2, "A7\tshared/a\t", "", true},
+		{2, "T", "\t1\t1", false},
+		{3, "V", "\tyes", false},
+		{2, "R", "", false},
+		{2, "C", "", false},
+	};
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		for (size_t at = 0; at < sizeof(numbers) / sizeof(numbers[0]); at++) {
+			struct buf line = {.max = 100};
+			bool good = places[i].is_signed && strcmp(numbers[at], "-7") == 0;
+			buf_printf(
+				&line, "%s%s%s", places[i].before, numbers[at], places[i].behind);
+			for (unsigned major = places[i].first; major <= 4; major++)
+				check_line(
+					major, buf_str(&line), good ? "" : "broken bad_fields\n");
+			buf_free(&line);
+		}
+}
+
+/* What stands behind an escape byte that nobody writes is itself, as Dovecot reads it. */
+static void odd_escapes_and_line_ends(void **state)
+{
+	(void)state;
+	static const char *const cases[][2] = {
+		{"Lshared/a\001", "a"},
+		{"Lshared/a\001\tu", "a user=u"},
+		{"Lshared/\001\001a", "\\01a"},
+		{"Lshared/\001a\0012", "a2"},
+		{"Lshared/a\001\r", "a"},
+		{"Lshared/a\r", "a"},
+		{"Lshared/a\r\r", "a\\0d"},
+		{"Lshared/a\rb", "a\\0db"},
+		{"Lshared/a\001r", "a\\0d"},
+		{"Lshared/a\001n\001t", "a\\0a\\09"},
+		{"Lsh\001ared/a", "a"},
+		{"Lshared\001/a//b/../\\|c", "a//b/../\\5c|c"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf event = {.max = 200};
+		buf_printf(&event, "lookup table=names key shared/=%s json\n", cases[i][1]);
+		buf_add_char(&event, '\0');
+		check_line(3, str_of(cases[i][0]), event.ptr);
+		check_line(4, str_of(cases[i][0]), event.ptr);
+		buf_free(&event);
+	}
+}
+
 static void lines_end_in_lf_alone(void **state)
 {
 	(void)state;
@@ -636,13 +852,6 @@ static void captured_sessions(void **state)
 
 /* ---- bounds ---- */
 
-static struct buf long_stream(const char *start)
-{
-	struct buf in = {.max = (size_t)1 << 28};
-	buf_add(&in, str_of(start));
-	return in;
-}
-
 static void fill(struct buf *in, char c, size_t n)
 {
 	char *to = buf_reserve(in, n);
@@ -753,6 +962,10 @@ static void too_many_refusals_behind_a_question_break(void **state)
 	assert_true(run.broken);
 	assert_non_null(strstr(run.events.ptr, "broken too_many_pending\n"));
 	assert_true(run.out.len <= 65536 + 10);
+	/* no half of a reply: the last one is as long as the others */
+	const char *refusal = "Fkey is not below shared/ or priv/\n";
+	assert_int_equal((run.out.len - 1 - strlen("Ov\n")) % strlen(refusal), 0);
+	assert_string_equal(run.out.ptr + run.out.len - 1 - strlen(refusal), refusal);
 	stream_run_free(&run);
 }
 
@@ -857,7 +1070,7 @@ static void the_end_frees_everything(void **state)
 		decoded = codec_dict.decode(
 			session, conf, str_skip(in, total), &used, &message, &out, &why);
 		total += used;
-	} while (decoded == DECODE_MESSAGE || decoded == DECODE_REFUSED);
+	} while (decoded == DECODE_TABLE || decoded == DECODE_MESSAGE || decoded == DECODE_REFUSED);
 	assert_int_equal(decoded, DECODE_MORE);
 	assert_int_equal(out.len, 0);
 	codec_dict.end(session);
@@ -894,14 +1107,15 @@ static void the_limit_shrinks_within_a_line(void **state)
 	void *session = memory_new(codec_dict.session_size);
 	memset(line, 'k', sizeof(line));
 	memcpy(line, H3 "Lshared/", strlen(H3 "Lshared/"));
+	const size_t hello = strlen(H3);
 	assert_int_equal(codec_dict.decode(session, conf, (struct str){line, sizeof(line)}, &used,
 				 &message, &out, &why),
 		DECODE_MORE);
-	assert_int_equal(used, strlen(H3));
+	assert_int_equal(used, hello);
 	assert_true(setting_put(setting_find(codec_dict.settings, STR("max_line"), &sub, &file),
 		conf, &mem, sub, STR("1k"), &(struct error){0}));
 	assert_int_equal(
-		codec_dict.decode(session, conf, (struct str){line + used, sizeof(line) - used},
+		codec_dict.decode(session, conf, (struct str){line + hello, sizeof(line) - hello},
 			&used, &message, &out, &why),
 		DECODE_BROKEN);
 	assert_string_equal(why, "line_too_long");
@@ -922,13 +1136,18 @@ int main(void)
 		cmocka_unit_test(commits_of_old_clients), cmocka_unit_test(lookup_replies),
 		cmocka_unit_test(old_clients_get_what_they_understand),
 		cmocka_unit_test(iterate_replies), cmocka_unit_test(commit_replies),
+		cmocka_unit_test(answers_that_are_too_large_fail),
 		cmocka_unit_test(reasons_are_cut_between_characters),
 		cmocka_unit_test(answers_come_in_any_order),
 		cmocka_unit_test(refusals_keep_the_stream),
 		cmocka_unit_test(refusals_keep_the_order),
 		cmocka_unit_test(bad_changes_fail_the_commit),
 		cmocka_unit_test(bad_hello_is_not_answered),
-		cmocka_unit_test(malformed_lines_break), cmocka_unit_test(lines_end_in_lf_alone),
+		cmocka_unit_test(malformed_lines_break),
+		cmocka_unit_test(letters_that_are_no_command), cmocka_unit_test(numbers_of_fields),
+		cmocka_unit_test(numbers_that_are_none),
+		cmocka_unit_test(odd_escapes_and_line_ends),
+		cmocka_unit_test(lines_end_in_lf_alone),
 		cmocka_unit_test(questions_before_a_broken_line_are_asked),
 		cmocka_unit_test(captured_sessions),
 		cmocka_unit_test(lines_may_be_as_long_as_configured), cmocka_unit_test(long_values),

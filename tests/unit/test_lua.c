@@ -583,7 +583,8 @@ static void changes_one_by_one(void **state)
 	static const char *const cases[][2] = {
 		{"a b +c", ""},
 		{"a nil", "(temp)?"},
-		{"nil a", "(notfound)"},
+		{"nil a", "(perm)set() says that there is no such key"},
+		{"nil +a", "(perm)set() says that there is no such key"},
 		{"false", "(temp)the script says that it failed"},
 		{"temp", "(temp)later"},
 		{"perm", "(perm)never"},
@@ -600,12 +601,31 @@ static void changes_one_by_one(void **state)
 		assert_result(f, change_of(mem, cases[i][0]), cases[i][1]);
 	}
 	assert_result(f, text_lookup("log"),
-		"avshared bvshared +c-7 avshared nilvshared nilvshared falsevshared tempvshared "
+		"avshared bvshared +c-7 avshared nilvshared nilvshared nilvshared falsevshared "
+		"tempvshared "
 		"permvshared avshared permvshared raisevshared avshared raisevshared errorvshared "
 		"avshared errorvshared +nil-7");
 	struct question expiring = change_of(mem, "a");
 	expiring.expire_secs = 5;
 	assert_result(f, expiring, "(perm)the script does not set expires = true");
+}
+
+/* An increment alone misses a key that is not there. */
+static void nil_of_a_change(void **state)
+{
+	struct fixture *f = *state;
+	struct arena *mem = &f->stand.mem;
+	static const char *const cases[][2] = {
+		{"+a", "(notfound)"},
+		{"-a", ""},
+		{"-a -b", ""},
+		{"-a +b", "(temp)?a later change was refused"},
+		{"a", "(perm)set() says that there is no such key"},
+	};
+	open_script(f, "function set() return nil end function unset() return nil end "
+		       "function increment() return nil end");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		assert_result(f, change_of(mem, cases[i][0]), cases[i][1]);
 }
 
 static void changes_as_a_whole(void **state)
@@ -934,6 +954,7 @@ int main(void)
 		TEST(policy_and_authentication),
 		TEST(iterations),
 		TEST(changes_one_by_one),
+		TEST(nil_of_a_change),
 		TEST(changes_as_a_whole),
 		TEST(sleep_and_http),
 		TEST(other_tables),

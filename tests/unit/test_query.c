@@ -435,6 +435,31 @@ static void a_deadline_leaves_a_change_uncertain(void **state)
 	ask_free(asked);
 }
 
+/* A table says "not found" to these changes. */
+static void only_an_increment_misses_its_key(void **state)
+{
+	struct stand *stand = *state;
+	static const struct change changes[] = {{.kind = CH_ADD, .key = {"k", 1}},
+		{.kind = CH_UNSET, .key = {"k", 1}}, {.kind = CH_SET, .key = {"k", 1}},
+		{.kind = CH_ADD, .key = {"k", 1}}};
+	static const struct {
+		size_t first, n;
+		enum status status;
+	} cases[] = {{0, 1, ST_NOTFOUND}, {0, 2, ST_NOTFOUND}, {1, 1, ST_OK}, {2, 1, ST_PERM},
+		{1, 2, ST_PERM}, {2, 2, ST_NOTFOUND}};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct asked *asked = ask_start(stand, "late",
+			(struct question){.op = OP_CHANGE,
+				.nchanges = cases[i].n,
+				.changes = changes + cases[i].first});
+		query_notfound(late_take(stand, "late"));
+		stand_run(stand);
+		assert_int_equal(asked->query.answer.status, cases[i].status);
+		assert_int_equal(asked->query.answer.why.len > 0, cases[i].status == ST_PERM);
+		ask_free(asked);
+	}
+}
+
 /* A member's own timeout counts when it is the shorter one, and is an error to the chain. */
 static void a_member_has_a_deadline_of_its_own(void **state)
 {
@@ -607,6 +632,7 @@ int main(void)
 		TEST(results_are_counted),
 		TEST(a_deadline_ends_the_query),
 		TEST(a_deadline_leaves_a_change_uncertain),
+		TEST(only_an_increment_misses_its_key),
 		TEST(a_member_has_a_deadline_of_its_own),
 		TEST(a_members_deadline_ends_with_it),
 		TEST(a_chain_ends_its_member),

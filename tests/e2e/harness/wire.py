@@ -208,6 +208,8 @@ def tab_escape(value):
 
 
 def tab_unescape(data):
+    if b"\x01" not in data:
+        return data
     out, at = bytearray(), 0
     while at < len(data):
         if data[at] == 1:
