@@ -48,6 +48,8 @@ struct dialog {
 	struct slot *barrier; /* a change, which runs alone: under way, or waiting for the others */
 	struct buf out;       /* to be sent; its memory goes back by dialog_sent() */
 	unsigned inflight;
+	unsigned saying; /* of these: said in part, and the rest as the client takes it */
+	size_t unsaid;   /* bytes of their rows */
 	bool ended;      /* nothing more is asked; what is under way is answered */
 	bool gone;       /* nobody is there to be answered */
 	bool crowded;    /* a client too many: his first question is TEMP, and the end */
@@ -72,12 +74,17 @@ size_t dialog_read(struct dialog *dialog, struct str in);
  * under way or unsent. */
 bool dialog_may_read(const struct dialog *dialog);
 
-/* The first n bytes of `out` were sent; empty, it is lent to others. */
+/* The first n bytes of `out` were sent: what comes next of long answers takes their place. Empty, it is
+ * lent to others. */
 void dialog_sent(struct dialog *dialog, size_t n);
 
 /* The client is gone. Nobody waits for his lookups any more; a change that he has committed goes on: only
  * its deadline ends it, or the daemon's end. */
 void dialog_abandon(struct dialog *dialog);
+
+/* Whether a table, or a refusal that is held back, lets the client wait. What waits for him to read does not
+ * count. */
+bool dialog_is_awaited(const struct dialog *dialog);
 
 static inline bool dialog_is_idle(const struct dialog *dialog)
 {

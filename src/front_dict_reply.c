@@ -115,26 +115,45 @@ static void reply_lookup(struct dict_session *session, const struct dict_command
 	buf_add_char(out, '\n');
 }
 
+static void add_row(struct dict_session *session, const struct dict_command *command,
+	const struct pair *row, struct buf *out)
+{
+	add_start(session, command, out);
+	buf_add_char(out, 'O');
+	buf_add(out, command->scope == SCOPE_PRIV ? STR("priv/") : STR("shared/"));
+	add_text(session, out, row->name);
+	buf_add_char(out, '\t');
+	if (!(command->flags & ITER_NO_VALUE))
+		add_text(session, out, row->value);
+	buf_add_char(out, '\n');
+}
+
+size_t dict_reply_rows(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, size_t row, size_t enough, struct buf *out)
+{
+	while (row < answer->nrows && out->len < enough)
+		add_row(session, command, &answer->rows[row++], out);
+	return row;
+}
+
 /* An iteration of nothing is just its end: a reply of `N` would end Dovecot 2.3. */
-static void reply_iterate(struct dict_session *session, const struct dict_command *command,
+void dict_reply_end(struct dict_session *session, const struct dict_command *command,
 	const struct answer *answer, struct buf *out)
 {
-	for (size_t i = 0; answer->status == ST_OK && i < answer->nrows; i++) {
-		add_start(session, command, out);
-		buf_add_char(out, 'O');
-		buf_add(out, command->scope == SCOPE_PRIV ? STR("priv/") : STR("shared/"));
-		add_text(session, out, answer->rows[i].name);
-		buf_add_char(out, '\t');
-		if (!(command->flags & ITER_NO_VALUE))
-			add_text(session, out, answer->rows[i].value);
-		buf_add_char(out, '\n');
-	}
 	add_start(session, command, out);
 	if (is_failure(answer)) {
 		buf_add_char(out, 'F');
 		add_reason(session, out, answer->why);
 	}
 	buf_add_char(out, '\n');
+}
+
+static void reply_iterate(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, struct buf *out)
+{
+	if (answer->status == ST_OK)
+		dict_reply_rows(session, command, answer, 0, SIZE_MAX, out);
+	dict_reply_end(session, command, answer, out);
 }
 
 static void reply_commit(struct dict_session *session, const struct dict_command *command,

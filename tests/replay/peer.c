@@ -74,8 +74,10 @@ static void take_answers(struct peer *peer)
 	struct dialog *dialog = &peer->dialog;
 	if (dialog->gone || peer->deaf)
 		return;
-	buf_add(&peer->heard, buf_str(&dialog->out));
-	dialog_sent(dialog, dialog->out.len);
+	do {
+		buf_add(&peer->heard, buf_str(&dialog->out));
+		dialog_sent(dialog, dialog->out.len);
+	} while (dialog->out.len > 0); /* long answers come in pieces */
 }
 
 static void end(struct peer *peer)
