@@ -77,6 +77,13 @@ static void give(struct waiter *waiter, const struct answer *answer)
 	query_finish(waiter->query, &copy);
 }
 
+/* Rows in their tens of thousands are not copied for whoever is the only one, or the last, to get them. */
+static void give_memory(struct waiter *waiter, const struct answer *answer)
+{
+	query_finish(waiter->query, answer);
+	arena_join(waiter->query->mem, &waiter->flight->mem);
+}
+
 static void set_behind(struct flight *flight)
 {
 	struct cache *cache = flight->cache;
@@ -168,7 +175,8 @@ static struct flight *flight_new(
 {
 	struct flight *flight = memory_grow(NULL, sizeof(*flight));
 	memset(flight, 0, offsetof(struct flight, first));
-	arena_init(&flight->mem, flight->first, sizeof(flight->first));
+	if (ask->op != OP_ITERATE) /* else its memory can be given away */
+		arena_init(&flight->mem, flight->first, sizeof(flight->first));
 	flight->child.mem = &flight->mem;
 	flight->cache = cache;
 	question_copy(&flight->ask, ask, &flight->mem);
@@ -295,6 +303,14 @@ static void go_on(struct waiter *waiter)
 		fly(cache, &place, &flight->ask, waiter);
 }
 
+/* Nothing of the flight's memory is needed but this answer, which stands in it, by one waiter. */
+static bool can_give_memory(const struct flight *flight, const struct answer *answer)
+{
+	bool own = answer == &flight->child.answer || answer == &flight->read.answer;
+	return own && answer->status == ST_OK && flight->ask.op == OP_ITERATE &&
+	       TAILQ_EMPTY(&flight->waiters);
+}
+
 /* To all who wait, each his own copy. */
 static void land(struct flight *flight, const struct answer *answer, bool timed_out)
 {
@@ -316,6 +332,8 @@ static void land(struct flight *flight, const struct answer *answer, bool timed_
 		part(waiter);
 		if (failed && has_stale(waiter))
 			give_stale(waiter);
+		else if (can_give_memory(flight, answer))
+			give_memory(waiter, answer);
 		else
 			give(waiter, answer);
 	}

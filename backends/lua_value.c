@@ -317,10 +317,9 @@ static bool add_row(struct vm *vm, lua_State *L, bool named, const struct query 
 		*why = "iterate() has returned a name with a NUL";
 		return false;
 	}
-	name = arena_printf(
-		query->mem, "%.*s%.*s", (int)prefix.len, prefix.ptr, (int)name.len, name.ptr);
-	if (!rows_want(query->ask, name))
+	if (!rows_want_rest(query->ask, name))
 		return true;
+	name = arena_concat(query->mem, prefix, name);
 	enum status status = ST_OK;
 	if (named && !(query->ask->flags & ITER_NO_VALUE))
 		status = value_text(vm, L, lua_gettop(L), query, &value, why);
@@ -332,7 +331,7 @@ static bool add_row(struct vm *vm, lua_State *L, bool named, const struct query 
 bool value_rows(
 	struct vm *vm, struct lua_State *L, int index, struct query *query, const char **why)
 {
-	struct rows rows = {.ask = query->ask, .unordered = true};
+	struct rows rows = {.ask = query->ask, .unordered = true, .lasting = true};
 	size_t n;
 	*why = "iterate() has returned neither a list of names nor a table of names and values";
 	if (!lua_istable(L, index) || !lua_checkstack(L, 6))
@@ -341,7 +340,7 @@ bool value_rows(
 	if (*why)
 		return false;
 	lua_pushnil(L);
-	while (lua_next(L, index)) {
+	while (!rows.too_large && lua_next(L, index)) {
 		if (!add_row(vm, L, named, query, &rows, why)) {
 			rows_drop(&rows);
 			return false;

@@ -60,9 +60,10 @@ struct iteration {
 /* What an iteration holds besides the query's own memory. */
 struct redis_iter {
 	struct arena mem, round; /* of all of it; of the round under way */
-	struct str *keys;        /* whole, as the server has them */
+	struct str *keys;        /* whole, as the server has them; their text is the asker's */
 	size_t nkeys, room, next, bytes, space;
 	struct rows rows;
+	struct arena *rows_mem; /* the asker's: names and values are copied once */
 	struct str pattern, cursor;
 	struct redis_command commands[MGET_COMMANDS];
 	struct str scan[6];
@@ -378,7 +379,7 @@ static bool add_values(struct redis_iter *iter, const struct redis_reply *list, 
 		const struct redis_reply *value = &list->items[i];
 		if (value->kind != REPLY_TEXT)
 			continue; /* gone in the meantime, or no string */
-		struct str text = arena_str(&iter->mem, value->text);
+		struct str text = arena_str(iter->rows_mem, value->text);
 		iter->bytes += text.len;
 		if (!rows_add(&iter->rows, str_skip(iter->keys[first + i], iter->space), text))
 			return false;
@@ -483,7 +484,7 @@ static void add_key(const struct call *call, struct str key)
 		iter->room = iter->room ? iter->room * 2 : 64;
 		iter->keys = memory_grow(iter->keys, iter->room * sizeof(*iter->keys));
 	}
-	iter->keys[iter->nkeys++] = arena_str(&iter->mem, key);
+	iter->keys[iter->nkeys++] = arena_str(iter->rows_mem, key);
 	iter->bytes += key.len + sizeof(key);
 }
 
@@ -541,7 +542,8 @@ static void start_iterate(struct query *query)
 	struct iteration *iteration = arena_alloc(query->mem, sizeof(*iteration));
 	struct redis_iter *iter = memory_new(sizeof(*iter));
 	iteration->iter = iter;
-	iter->rows.ask = query->ask;
+	iter->rows = (struct rows){.ask = query->ask, .lasting = true};
+	iter->rows_mem = query->mem;
 	iter->space = space;
 	iter->pattern = key_pattern(name, &iter->mem);
 	iter->cursor = STR("0");

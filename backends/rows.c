@@ -9,11 +9,14 @@ enum { MAX_BYTES = 64 << 20 };
 
 bool rows_want(const struct question *ask, struct str name)
 {
+	return str_starts(name, ask->key) && rows_want_rest(ask, str_skip(name, ask->key.len));
+}
+
+bool rows_want_rest(const struct question *ask, struct str rest)
+{
 	if (ask->flags & ITER_EXACT_KEY)
-		return str_eq(name, ask->key);
-	if (!str_starts(name, ask->key))
-		return false;
-	return (ask->flags & ITER_RECURSE) || !str_has(str_skip(name, ask->key.len), '/');
+		return rest.len == 0;
+	return (ask->flags & ITER_RECURSE) || !str_has(rest, '/');
 }
 
 bool rows_by_value(const struct question *ask)
@@ -31,6 +34,10 @@ bool rows_add(struct rows *rows, struct str name, struct str value)
 	if (ask->flags & ITER_NO_VALUE)
 		value = (struct str){NULL, 0};
 	rows->found[rows->n++] = (struct pair){name, value};
+	rows->bytes += name.len + value.len + sizeof(*rows->found);
+	rows->too_large = rows->lasting && rows->bytes > MAX_BYTES;
+	if (rows->too_large)
+		return false;
 	/* Only rows that come in the order asked for can be cut before all are seen. */
 	return rows->unordered || rows_by_value(ask) || ask->max_rows == 0 ||
 	       rows->n < ask->max_rows;
@@ -65,13 +72,16 @@ static struct str copy_to(char **at, struct str s)
 }
 
 /* One piece of memory for all rows, however many they are. */
-static struct pair *copy_rows(const struct pair *from, size_t n, size_t text, struct arena *mem)
+static struct pair *copy_rows(const struct rows *rows, size_t text, struct arena *mem)
 {
-	struct pair *to = arena_alloc(mem, n * sizeof(*to) + text);
-	char *at = (char *)(to + n);
-	for (size_t i = 0; i < n; i++) {
-		to[i].name = copy_to(&at, from[i].name);
-		to[i].value = copy_to(&at, from[i].value);
+	size_t size = rows->n * sizeof(*rows->found);
+	struct pair *to = arena_alloc(mem, size + (rows->lasting ? 0 : text));
+	char *at = (char *)(to + rows->n);
+	if (rows->n > 0)
+		memcpy(to, rows->found, size);
+	for (size_t i = 0; !rows->lasting && i < rows->n; i++) {
+		to[i].name = copy_to(&at, to[i].name);
+		to[i].value = copy_to(&at, to[i].value);
 	}
 	return to;
 }
@@ -79,6 +89,10 @@ static struct pair *copy_rows(const struct pair *from, size_t n, size_t text, st
 void rows_keep(struct rows *rows, struct arena *mem)
 {
 	const struct question *ask = rows->ask;
+	if (rows->too_large) {
+		rows_drop(rows);
+		return;
+	}
 	if (rows->unordered || rows_by_value(ask))
 		rows_sort(ask, rows->found, rows->n);
 	if (ask->max_rows > 0 && rows->n > ask->max_rows)
@@ -88,7 +102,7 @@ void rows_keep(struct rows *rows, struct arena *mem)
 		text += rows->found[i].name.len + rows->found[i].value.len;
 	rows->too_large = text + rows->n * sizeof(*rows->kept) > MAX_BYTES;
 	if (!rows->too_large)
-		rows->kept = copy_rows(rows->found, rows->n, text, mem);
+		rows->kept = copy_rows(rows, text, mem);
 	rows_drop(rows);
 }
 

@@ -13,10 +13,12 @@ void rows_sort(const struct question *ask, struct pair *rows, size_t n);
 /* Zeroed with `ask` it is ready for use. */
 struct rows {
 	const struct question *ask;
-	bool unordered;     /* rows_add() is not called in the order of the names */
+	bool unordered; /* rows_add() is not called in the order of the names */
+	bool lasting;   /* names and values are in the asker's memory already: no copies are made */
 	struct pair *found; /* borrowed from the source; freed by rows_keep() or rows_drop() */
 	size_t n, room;
 	struct pair *kept; /* the asker's own */
+	size_t bytes;      /* of those found */
 	bool too_large;
 };
 
@@ -24,10 +26,13 @@ struct rows {
  * direct children are. */
 bool rows_want(const struct question *ask, struct str name);
 
-/* Adds a row that is only borrowed. False when there are enough: stop. */
+/* Is the name that goes on so where the prefix ends? */
+bool rows_want_rest(const struct question *ask, struct str rest);
+
+/* Adds a row that is only borrowed. False when there are enough, or too many that are lasting: stop. */
 bool rows_add(struct rows *rows, struct str name, struct str value);
 
-/* Sorts, cuts to max_rows and copies what is left to `mem`: the source may go afterwards. */
+/* Sorts, cuts to max_rows and copies what is left to `mem`, the asker's: the source may go afterwards. */
 void rows_keep(struct rows *rows, struct arena *mem);
 
 /* Answers with what was kept: no row at all is ST_NOTFOUND, too many bytes are ST_TEMP. */

@@ -78,7 +78,6 @@ struct url_ask {
 	bool is_prefix;
 	unsigned upstream, tried; /* tried: a bit for each */
 	enum breaker_pass pass;   /* of the upstream that is asked */
-	size_t row;               /* of an iteration */
 };
 
 static inline struct url_shared *url_shared_of(const struct query *query)
@@ -131,6 +130,8 @@ struct url_fresh url_fresh_both(struct url_fresh a, struct url_fresh b);
 
 /* url_iterate.c, url_change.c, url_auth.c */
 void url_start_iterate(struct query *query);
+void url_drop_iteration(
+	struct query *query); /* once, behind its end: replies that it still holds */
 void url_start_change(struct query *query);
 void url_start_auth(struct query *query);
 

@@ -165,6 +165,8 @@ void url_cancel(struct query *query)
 {
 	for (struct url_ask *ask = query->work; ask; ask = ask->next)
 		url_ask_cancel(ask);
+	if (query->ask->op == OP_ITERATE)
+		url_drop_iteration(query);
 }
 
 /* A rejected token makes all mail bounce, when that reads as not found. */

@@ -3,15 +3,44 @@
 
 #include "rows.h"
 
+/* One of the lookups under way. */
+struct row_ask {
+	struct url_ask ask; /* first */
+	struct arena reply; /* what came, until the value has been copied out */
+	size_t row;
+};
+
 struct iteration {
 	struct url_ask list;    /* for the names; first, so that query->work points to it */
+	struct arena reply;     /* to it, until its names have been copied out */
 	struct url_fresh fresh; /* of all replies together */
 	struct pair *rows;
 	bool *found;
 	size_t nrows, next, nfound, bytes;
 	unsigned running;
-	struct url_ask *lookups; /* PARALLEL of them */
+	struct row_ask *lookups; /* PARALLEL of them; NULL: the list has not come, or has all */
 };
+
+static struct iteration *iteration_of(const struct query *query)
+{
+	return query->work;
+}
+
+void url_drop_iteration(struct query *query)
+{
+	struct iteration *iteration = iteration_of(query);
+	arena_clear(&iteration->reply);
+	for (unsigned i = 0; iteration->lookups && i < PARALLEL; i++)
+		arena_clear(&iteration->lookups[i].reply);
+}
+
+/* `why` may stand in a reply. */
+static void fail(const struct url_ask *ask, enum status status, const char *why)
+{
+	struct query *query = ask->query;
+	url_finish(ask, status, STR(""), arena_str(query->mem, str_of(why)).ptr);
+	url_drop_iteration(query);
+}
 
 /* Else they come as the service lists them. */
 static bool is_sorted(const struct question *ask)
@@ -35,6 +64,7 @@ static void finish_rows(struct iteration *iteration, struct pair *rows, size_t n
 				    .ttl = fresh->ttl,
 				    .no_store = fresh->no_store,
 			    });
+	url_drop_iteration(query);
 }
 
 static void finish_iteration(struct iteration *iteration)
@@ -61,15 +91,15 @@ static void look_up_rows(struct iteration *iteration)
 {
 	size_t wanted = wanted_rows(iteration);
 	for (unsigned i = 0; i < PARALLEL; i++) {
-		struct url_ask *ask = &iteration->lookups[i];
-		while (!ask->fetch.pool && iteration->next < iteration->nrows &&
+		struct row_ask *lookup = &iteration->lookups[i];
+		while (!lookup->ask.fetch.pool && iteration->next < iteration->nrows &&
 			iteration->nfound + iteration->running < wanted) {
-			ask->row = iteration->next++;
-			ask->key = iteration->rows[ask->row].name;
-			if (url_ask_start(ask))
+			lookup->row = iteration->next++;
+			lookup->ask.key = iteration->rows[lookup->row].name;
+			if (url_ask_start(&lookup->ask))
 				iteration->running++;
 			else
-				url_refuse(ask);
+				url_refuse(&lookup->ask);
 		}
 	}
 	if (iteration->running == 0)
@@ -78,12 +108,13 @@ static void look_up_rows(struct iteration *iteration)
 
 static void on_row(struct url_ask *ask)
 {
-	struct iteration *iteration = ask->query->work;
+	struct iteration *iteration = iteration_of(ask->query);
+	struct row_ask *lookup = (struct row_ask *)(void *)ask;
 	struct str value;
 	const char *why;
 	iteration->running--;
 	enum status status = url_read_value(ask, &value, &why);
-	iteration->bytes += ask->fetch.body.len;
+	iteration->bytes += status == ST_OK ? value.len : 0;
 	iteration->fresh = url_fresh_both(iteration->fresh, url_fresh_of(ask));
 	if (iteration->bytes > MAX_ROWS) {
 		status = ST_TEMP;
@@ -91,15 +122,16 @@ static void on_row(struct url_ask *ask)
 	}
 	if (status == ST_TEMP || status == ST_PERM) {
 		for (unsigned i = 0; i < PARALLEL; i++)
-			url_ask_cancel(&iteration->lookups[i]);
-		url_finish(ask, ST_TEMP, value, why);
+			url_ask_cancel(&iteration->lookups[i].ask);
+		fail(ask, ST_TEMP, why);
 		return;
 	}
 	if (status == ST_OK) {
-		iteration->rows[ask->row].value = value;
-		iteration->found[ask->row] = true;
+		iteration->rows[lookup->row].value = arena_str(ask->query->mem, value);
+		iteration->found[lookup->row] = true;
 		iteration->nfound++;
 	}
+	arena_clear(&lookup->reply);
 	look_up_rows(iteration);
 }
 
@@ -110,28 +142,26 @@ static void start_rows(struct iteration *iteration)
 	iteration->lookups = arena_alloc(query->mem, PARALLEL * sizeof(*iteration->lookups));
 	struct url_ask **tail = &iteration->list.next;
 	for (unsigned i = 0; i < PARALLEL; i++) {
-		url_ask_init(&iteration->lookups[i], query, on_row);
-		*tail = &iteration->lookups[i];
-		tail = &iteration->lookups[i].next;
+		struct row_ask *lookup = &iteration->lookups[i];
+		url_ask_init(&lookup->ask, query, on_row);
+		lookup->ask.fetch.mem = &lookup->reply;
+		*tail = &lookup->ask;
+		tail = &lookup->ask.next;
 	}
+	arena_clear(&iteration->reply);
 	if (is_sorted(query->ask) && !rows_by_value(query->ask))
 		rows_sort(query->ask, iteration->rows, iteration->nrows);
 	look_up_rows(iteration);
 }
 
-/* Names are made whole; unless it is recursive, those of deeper levels are left out. */
-static void name_rows(struct iteration *iteration)
+/* Unless it is recursive, names of deeper levels are left out. */
+static void pick_rows(struct iteration *iteration)
 {
 	const struct question *question = iteration->list.query->ask;
 	size_t n = 0;
-	for (size_t i = 0; i < iteration->nrows; i++) {
-		struct pair row = iteration->rows[i];
-		if (!(question->flags & ITER_RECURSE) && str_has(row.name, '/'))
-			continue;
-		row.name = arena_printf(iteration->list.query->mem, "%.*s%.*s",
-			(int)question->key.len, question->key.ptr, (int)row.name.len, row.name.ptr);
-		iteration->rows[n++] = row;
-	}
+	for (size_t i = 0; i < iteration->nrows; i++)
+		if (rows_want(question, iteration->rows[i].name))
+			iteration->rows[n++] = iteration->rows[i];
 	iteration->nrows = n;
 }
 
@@ -143,6 +173,7 @@ static void on_list(struct url_ask *ask)
 	const char *why;
 	bool only_names;
 	enum status status = url_judge(ask, &why);
+	rules.prefix = query->ask->key;
 	iteration->fresh = url_fresh_of(ask);
 	if (status == ST_NOTFOUND) {
 		finish_rows(iteration, NULL, 0);
@@ -154,10 +185,12 @@ static void on_list(struct url_ask *ask)
 		status = ST_TEMP;
 	}
 	if (status != ST_OK) {
-		url_finish(ask, status, STR(""), why);
+		fail(ask, status, why);
 		return;
 	}
-	name_rows(iteration);
+	pick_rows(iteration);
+	if (!only_names || query->ask->key.len == 0)
+		arena_join(query->mem, &iteration->reply); /* the rows are pieces of it */
 	if (only_names && !(query->ask->flags & ITER_NO_VALUE))
 		start_rows(iteration);
 	else
@@ -176,7 +209,7 @@ static void on_exact(struct url_ask *ask)
 	if (status == ST_OK || status == ST_NOTFOUND)
 		finish_rows(iteration, row, status == ST_OK);
 	else
-		url_finish(ask, status, STR(""), why);
+		fail(ask, status, why);
 }
 
 void url_start_iterate(struct query *query)
@@ -185,6 +218,8 @@ void url_start_iterate(struct query *query)
 	bool exact = query->ask->flags & ITER_EXACT_KEY;
 	url_ask_init(&iteration->list, query, exact ? on_exact : on_list);
 	iteration->list.is_prefix = !exact;
+	if (!exact)
+		iteration->list.fetch.mem = &iteration->reply;
 	query->work = &iteration->list;
 	if (!url_ask_start(&iteration->list))
 		url_refuse_query(&iteration->list);

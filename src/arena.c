@@ -1,6 +1,7 @@
 /* Memory that dies together. */
 #include "arena.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -79,6 +80,17 @@ struct str arena_str(struct arena *arena, struct str s)
 	return (struct str){p, s.len};
 }
 
+struct str arena_concat(struct arena *arena, struct str a, struct str b)
+{
+	char *p = take(arena, a.len + b.len + 1);
+	if (a.len > 0)
+		memcpy(p, a.ptr, a.len);
+	if (b.len > 0)
+		memcpy(p + a.len, b.ptr, b.len);
+	p[a.len + b.len] = '\0';
+	return (struct str){p, a.len + b.len};
+}
+
 struct str arena_vprintf(struct arena *arena, const char *fmt, va_list ap)
 {
 	va_list again;
@@ -98,6 +110,17 @@ struct str arena_printf(struct arena *arena, const char *fmt, ...)
 	struct str s = arena_vprintf(arena, fmt, ap);
 	va_end(ap);
 	return s;
+}
+
+void arena_join(struct arena *to, struct arena *from)
+{
+	struct arena_chunk **end = &from->chunks;
+	assert(!from->first);
+	while (*end)
+		end = &(*end)->next;
+	*end = to->chunks;
+	to->chunks = from->chunks;
+	*from = (struct arena){.wipe = from->wipe};
 }
 
 /* What was used of the first piece: all of it, once there are others. */

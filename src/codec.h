@@ -81,6 +81,12 @@ struct codec {
 	void (*encode)(void *session, const void *conf, uint64_t tag, const struct answer *answer,
 		struct buf *out);
 
+	/* The same in pieces, for an answer of several rows: says rows from *row on, steps *row, and stops
+	 * when `out` has grown to `enough` bytes. True: all is said, as if by encode(); false: there is
+	 * more, and no other piece of it has been written. NULL: encode() says them. */
+	bool (*encode_rows)(void *session, const void *conf, uint64_t tag,
+		const struct answer *answer, size_t *row, size_t enough, struct buf *out);
+
 	void (*end)(void *session); /* NULL: nothing to free */
 };
 

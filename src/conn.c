@@ -269,11 +269,12 @@ static void wait_for_idle(struct conn_group *group, uint64_t ms)
 	evtimer_add(group->idle, &in);
 }
 
-/* He waits for an answer, or nobody minds that he is silent. */
+/* He waits for an answer, or nobody minds that he is silent. Whoever has one and does not read it waits
+ * for nothing. */
 static bool may_be_silent(const struct conn *conn)
 {
 	const struct dialog *dialog = &conn->dialog;
-	if (!dialog_is_idle(dialog))
+	if (dialog_is_awaited(dialog))
 		return true;
 	bool unfinished = conn->in.len > 0 && dialog->out.len == 0;
 	return conn->group->idle_timeout == 0 && !dialog->crowded && !unfinished;

@@ -15,7 +15,8 @@ enum {
 	SPARE_SLOTS = 256,     /* kept by a home */
 	OUT_PAUSE =
 		256 * 1024, /* bytes waiting for a slow reader: decode no more until they drain */
-	OUT_MAX = 64 * 1024 * 1024, /* bytes: an iteration may be that long */
+	OUT_MAX = 64 * 1024 * 1024, /* bytes */
+	UNSAID_MAX = OUT_MAX,       /* bytes of rows that one client may have wait for him */
 	MESSAGES_AT_A_TIME = 64,    /* before others get their turn */
 	COMPLAINT_MS = 1000,        /* one log line in this time for each cause */
 };
@@ -37,6 +38,8 @@ struct slot {
 	struct str words;    /* of the codec; no query then */
 	struct trial *trial; /* of an authentication; or NULL */
 	bool in_order, waiting, finished;
+	bool saying; /* finished, and `row` is what comes next of the answer's rows */
+	size_t row;
 	TAILQ_ENTRY(slot) link;
 	SLIST_ENTRY(slot) next_spare;
 	struct arena mem;
@@ -90,7 +93,7 @@ static struct slot *slot_new(struct dialog *dialog, const struct message *messag
 	slot->in_order = message->in_order;
 	slot->words = STR("");
 	slot->trial = NULL;
-	slot->waiting = slot->finished = false;
+	slot->waiting = slot->finished = slot->saying = false;
 	TAILQ_INSERT_TAIL(&dialog->slots, slot, link);
 	dialog->inflight++;
 	return slot;
@@ -152,6 +155,41 @@ static void encode(struct slot *slot, const struct listen_conf *conf)
 		dialog->ended = true;
 }
 
+/* In memory. */
+static size_t size_of_rows(const struct answer *answer)
+{
+	size_t size = answer->nrows * sizeof(*answer->rows);
+	for (size_t i = 0; i < answer->nrows; i++)
+		size += answer->rows[i].name.len + answer->rows[i].value.len;
+	return size;
+}
+
+/* The rows stay where the table has put them until the client takes them: `out` never holds more of
+ * them than keeps his socket busy. False: there are more, and he is not read from. */
+static bool say_rows(struct slot *slot)
+{
+	struct dialog *dialog = slot->dialog;
+	const struct listen_conf *conf = dialog->home->conf;
+	return conf->codec->encode_rows(dialog->session, conf->conf, slot->tag, &slot->query.answer,
+		&slot->row, OUT_PAUSE, &dialog->out);
+}
+
+/* False: the rest waits for the client. */
+static bool begin_rows(struct slot *slot)
+{
+	struct dialog *dialog = slot->dialog;
+	slot->row = 0;
+	if (say_rows(slot))
+		return true;
+	slot->saying = true;
+	dialog->saying++;
+	dialog->unsaid += size_of_rows(&slot->query.answer);
+	if (dialog->unsaid > UNSAID_MAX && dialog->saying > 1)
+		dialog->out.overflow = true;
+	return false;
+}
+
+/* All of it, unless the rest has to wait for the client. */
 static void say(struct slot *slot)
 {
 	struct dialog *dialog = slot->dialog;
@@ -160,10 +198,19 @@ static void say(struct slot *slot)
 		lend_out(dialog);
 		if (slot->words.len > 0)
 			buf_add(&dialog->out, slot->words);
-		else
+		else if (slot->query.answer.nrows <= 1 || !conf->codec->encode_rows)
 			encode(slot, conf);
+		else if (!begin_rows(slot))
+			return;
 	}
 	slot_free(slot);
+}
+
+static void say_finished(struct dialog *dialog)
+{
+	struct slot *slot;
+	while ((slot = TAILQ_FIRST(&dialog->slots)) && slot->finished && !slot->saying)
+		say(slot);
 }
 
 static void start(struct slot *slot);
@@ -183,11 +230,27 @@ static void finish(struct slot *slot)
 	slot->finished = true;
 	if (!slot->in_order)
 		say(slot);
-	while ((slot = TAILQ_FIRST(&dialog->slots)) && slot->finished)
-		say(slot);
+	say_finished(dialog);
 	start_barrier(dialog);
 	if (!dialog->reading)
 		dialog->answered(dialog);
+}
+
+/* Goes on with what was said in part: the oldest first. */
+static void say_more(struct dialog *dialog)
+{
+	struct slot *slot = TAILQ_FIRST(&dialog->slots);
+	while (slot && dialog->out.len < OUT_PAUSE) {
+		struct slot *next = TAILQ_NEXT(slot, link);
+		if (slot->saying && say_rows(slot)) {
+			dialog->saying--;
+			dialog->unsaid -= size_of_rows(&slot->query.answer);
+			slot_free(slot);
+		}
+		slot = next;
+	}
+	say_finished(dialog);
+	start_barrier(dialog);
 }
 
 /* ---- authentications ---- */
@@ -495,8 +558,19 @@ void dialog_sent(struct dialog *dialog, size_t n)
 		return;
 	buf_consume(&dialog->out, dialog->sent);
 	dialog->sent = 0;
+	if (dialog->saying > 0)
+		say_more(dialog);
 	if (dialog->out.len == 0 && dialog->out.ptr)
 		return_out(dialog);
+}
+
+bool dialog_is_awaited(const struct dialog *dialog)
+{
+	const struct slot *slot;
+	TAILQ_FOREACH (slot, &dialog->slots, link)
+		if (!slot->finished && !slot->waiting)
+			return true;
+	return false;
 }
 
 void dialog_greet(struct dialog *dialog, const struct greeting *greeting)
@@ -519,6 +593,7 @@ static void forget(struct dialog *dialog, bool changes_too)
 		}
 		slot = next;
 	}
+	dialog->saying = 0;
 	start_barrier(dialog);
 }
 

@@ -49,6 +49,8 @@ struct dialog {
 	struct buf out; /* to be sent: dialog_unsent(); its memory goes back by dialog_sent() */
 	size_t sent;    /* bytes of `out` that are */
 	unsigned inflight;
+	unsigned saying; /* of these: said in part, and the rest as the client takes it */
+	size_t unsaid;   /* bytes of their rows */
 	bool ended;      /* nothing more is asked; what is under way is answered */
 	bool gone;       /* nobody is there to be answered */
 	bool crowded;    /* a client too many: his first question is TEMP, and the end */
@@ -80,12 +82,17 @@ static inline struct str dialog_unsent(const struct dialog *dialog)
 }
 
 /* The first n bytes of that were sent. A large answer goes in many pieces, and its rest is not moved for
- * each. When all is sent, the memory is lent to others. */
+ * each; what comes next of long answers takes their place. When all is sent, the memory is lent to
+ * others. */
 void dialog_sent(struct dialog *dialog, size_t n);
 
 /* The client is gone. Nobody waits for his lookups any more; a change that he has committed goes on: only
  * its deadline ends it, or the daemon's end. */
 void dialog_abandon(struct dialog *dialog);
+
+/* Whether a table, or a refusal that is held back, lets the client wait. What waits for him to read does not
+ * count. */
+bool dialog_is_awaited(const struct dialog *dialog);
 
 static inline bool dialog_is_idle(const struct dialog *dialog)
 {

@@ -49,16 +49,39 @@ struct line {
 	const char **why;
 };
 
+/* Its reply is written. */
+static void close_command(struct dict_command *command, struct buf *out)
+{
+	buf_add(out, buf_str(&command->held));
+	buf_free(&command->held);
+	LIST_REMOVE(command, link);
+	free(command);
+}
+
 static void encode(
 	void *session, const void *conf, uint64_t tag, const struct answer *answer, struct buf *out)
 {
 	struct dict_command *command = (struct dict_command *)(uintptr_t)tag;
 	(void)conf;
 	dict_reply(session, command, answer, out);
-	buf_add(out, buf_str(&command->held));
-	buf_free(&command->held);
-	LIST_REMOVE(command, link);
-	free(command);
+	close_command(command, out);
+}
+
+/* Several values of a lookup are one line. */
+static bool encode_rows(void *session, const void *conf, uint64_t tag, const struct answer *answer,
+	size_t *row, size_t enough, struct buf *out)
+{
+	struct dict_command *command = (struct dict_command *)(uintptr_t)tag;
+	if (command->kind != ITERATE) {
+		encode(session, conf, tag, answer, out);
+		return true;
+	}
+	*row = dict_reply_rows(session, command, answer, *row, enough, out);
+	if (*row < answer->nrows)
+		return false;
+	dict_reply_end(session, command, answer, out);
+	close_command(command, out);
+	return true;
 }
 
 /* ---- outcomes of a line ---- */
@@ -516,5 +539,6 @@ const struct codec codec_dict = {
 	.decode = decode,
 	.unfit = dict_unfit,
 	.encode = encode,
+	.encode_rows = encode_rows,
 	.end = end,
 };

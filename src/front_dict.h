@@ -65,6 +65,14 @@ const char *dict_unfit(const void *session, uint64_t tag, const struct answer *a
 void dict_reply(struct dict_session *session, const struct dict_command *command,
 	const struct answer *answer, struct buf *out);
 
+/* Rows of an iteration from `row` on, until `out` has grown to `enough` bytes; returns which is next. */
+size_t dict_reply_rows(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, size_t row, size_t enough, struct buf *out);
+
+/* What stands behind the rows: the end of the iteration, or why there is none. */
+void dict_reply_end(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, struct buf *out);
+
 /* front_dict_login.c: why Dovecot's passdb must not see this value: it would let in whoever gives any
  * password, or none, and nothing says that this is meant. NULL: it may. */
 const char *dict_open_login(struct str value);

@@ -119,26 +119,45 @@ static void reply_lookup(struct dict_session *session, const struct dict_command
 	buf_add_char(out, '\n');
 }
 
+static void add_row(struct dict_session *session, const struct dict_command *command,
+	const struct pair *row, struct buf *out)
+{
+	add_start(session, command, out);
+	buf_add_char(out, 'O');
+	buf_add(out, command->scope == SCOPE_PRIV ? STR("priv/") : STR("shared/"));
+	add_text(session, out, row->name);
+	buf_add_char(out, '\t');
+	if (!(command->flags & ITER_NO_VALUE))
+		add_text(session, out, row->value);
+	buf_add_char(out, '\n');
+}
+
+size_t dict_reply_rows(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, size_t row, size_t enough, struct buf *out)
+{
+	while (row < answer->nrows && out->len < enough)
+		add_row(session, command, &answer->rows[row++], out);
+	return row;
+}
+
 /* An iteration of nothing is just its end: a reply of `N` would end Dovecot 2.3. */
-static void reply_iterate(struct dict_session *session, const struct dict_command *command,
+void dict_reply_end(struct dict_session *session, const struct dict_command *command,
 	const struct answer *answer, struct buf *out)
 {
-	for (size_t i = 0; answer->status == ST_OK && i < answer->nrows; i++) {
-		add_start(session, command, out);
-		buf_add_char(out, 'O');
-		buf_add(out, command->scope == SCOPE_PRIV ? STR("priv/") : STR("shared/"));
-		add_text(session, out, answer->rows[i].name);
-		buf_add_char(out, '\t');
-		if (!(command->flags & ITER_NO_VALUE))
-			add_text(session, out, answer->rows[i].value);
-		buf_add_char(out, '\n');
-	}
 	add_start(session, command, out);
 	if (is_failure(answer)) {
 		buf_add_char(out, 'F');
 		add_reason(session, out, answer->why);
 	}
 	buf_add_char(out, '\n');
+}
+
+static void reply_iterate(struct dict_session *session, const struct dict_command *command,
+	const struct answer *answer, struct buf *out)
+{
+	if (answer->status == ST_OK)
+		dict_reply_rows(session, command, answer, 0, SIZE_MAX, out);
+	dict_reply_end(session, command, answer, out);
 }
 
 static void reply_commit(struct dict_session *session, const struct dict_command *command,
@@ -175,19 +194,27 @@ static size_t count_escapes(struct str s)
 	return n;
 }
 
-/* Else the connection would end for it, and Dovecot's log would not say why. */
+/* Bytes of the row's line; `times`: an escape may be escaped again. */
+static size_t line_size(const struct pair *row, size_t times)
+{
+	size_t bytes = MAX_FRAME + row->name.len + row->value.len;
+	if (bytes <= MAX_ANSWER / 3 && times == 1)
+		return bytes;
+	return bytes + times * (count_escapes(row->name) + count_escapes(row->value));
+}
+
+/* Else the connection would end for it, and Dovecot's log would not say why. The rows of an iteration go
+ * out one by one, the values of a lookup in one line. */
 static bool is_too_large(const struct dict_command *command, const struct answer *answer)
 {
-	bool twice = command->kind == LOOKUP && answer->nrows > 1;
-	size_t bytes = 0, escapes = 0;
-	for (size_t i = 0; i < answer->nrows; i++)
-		bytes += MAX_FRAME + answer->rows[i].name.len + answer->rows[i].value.len;
-	if (bytes <= MAX_ANSWER / 3) /* a byte that is escaped twice */
-		return false;
-	for (size_t i = 0; i < answer->nrows; i++)
-		escapes +=
-			count_escapes(answer->rows[i].name) + count_escapes(answer->rows[i].value);
-	return bytes + escapes * (twice ? 2 : 1) > MAX_ANSWER;
+	size_t times = command->kind == LOOKUP && answer->nrows > 1 ? 2 : 1, all = 0;
+	for (size_t i = 0; i < answer->nrows; i++) {
+		size_t size = line_size(&answer->rows[i], times);
+		all = command->kind == LOOKUP ? all + size : size;
+		if (all > MAX_ANSWER)
+			return true;
+	}
+	return false;
 }
 
 /* Several of these would end a Dovecot 2.3 process: a found lookup of nothing, a row outside of the path that

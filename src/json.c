@@ -362,43 +362,184 @@ enum status json_value(struct str text, const struct json_rules *rules, struct a
 	return status;
 }
 
-/* ---- rows ---- */
+/* ---- rows: one at a time, so that nothing but the text and the rows themselves is in memory ---- */
 
-/* One row, from a member of an object or a list; *nrows is not stepped when it has no value. */
-static bool add_row(struct document *doc, cJSON *member, struct pair *rows, size_t *nrows)
+/* The parts of a text one after the other, blanks between them left out. */
+struct walk {
+	struct document *doc;
+	struct str rest; /* NUL follows */
+	char before;     /* what the last part ended in */
+};
+
+struct row_list {
+	struct pair *rows;
+	size_t n, room, bytes;
+};
+
+/* Empty: the end, or what is no part of JSON. */
+static struct str next_part(struct walk *walk)
 {
-	struct pair *row = rows + *nrows;
-	const char *name = member->string ? member->string : cJSON_GetStringValue(member);
+	struct str *rest = &walk->rest;
+	while (rest->len > 0 && str_has(STR(" \t\r\n"), rest->ptr[0]))
+		*rest = str_skip(*rest, 1);
+	struct str part = {rest->ptr, 0};
+	if (rest->len > 0)
+		part.len = part_length(walk->doc, *rest, walk->before);
+	*rest = str_skip(*rest, part.len);
+	if (part.len > 0)
+		walk->before = part.ptr[part.len - 1];
+	return part;
+}
+
+/* The value that begins with `part`, brackets and all. Whether what is between the brackets fits together
+ * is for cJSON to say. */
+static bool take_item(struct walk *walk, struct str part, struct str *item)
+{
+	const char *start = part.ptr;
+	size_t depth = 0;
+	if (part.len == 1 && str_has(STR("]},:"), part.ptr[0]))
+		return false;
+	for (;; part = next_part(walk)) {
+		char c = part.len == 1 ? part.ptr[0] : '\0';
+		if (part.len == 0 || depth == CJSON_NESTING_LIMIT)
+			return false;
+		if (c == '{' || c == '[')
+			depth++;
+		else if (c == '}' || c == ']')
+			depth--;
+		if (depth == 0)
+			break;
+	}
+	*item = (struct str){start, (size_t)(part.ptr + part.len - start)};
+	return true;
+}
+
+static enum status item_value(struct document *doc, struct str item, struct str *value)
+{
+	enum status status = ST_TEMP;
+	const char *end;
+	if (item.ptr[0] == '"')
+		return json_text(item, doc->mem, value) ? ST_OK : ST_TEMP;
+	cJSON *tree = cJSON_ParseWithLengthOpts(item.ptr, item.len, &end, false);
+	if (tree && end == item.ptr + item.len)
+		status = any_value(doc, tree, value);
+	cJSON_Delete(tree);
+	return status;
+}
+
+/* False when they grow too many: the prefix that each name gets may be long, and comes from a client. */
+static bool add_row(struct row_list *list, struct pair row)
+{
+	list->bytes += sizeof(row) + row.name.len + row.value.len;
+	if (list->n == list->room) {
+		list->room = list->room ? list->room * 2 : 16;
+		list->rows = memory_grow(list->rows, list->room * sizeof(row));
+	}
+	list->rows[list->n++] = row;
+	return list->bytes <= JSON_ROWS_MAX;
+}
+
+/* A member of a list, or of an object where `named`, that begins with `part`. A false or null in an
+ * object is no row. */
+static bool take_row(struct walk *walk, struct str part, bool named, struct row_list *list)
+{
+	struct document *doc = walk->doc;
+	struct pair row = {.value = {"", 0}};
+	struct str name = part, item;
 	enum status status = ST_OK;
-	row->name = arena_str(doc->mem, str_of(name));
-	row->value = (struct str){"", 0};
-	if (!name)
+	if (named && !(part.len > 0 && part.ptr[0] == '"' && str_eq(next_part(walk), STR(":"))))
+		return false;
+	if (!take_item(walk, named ? next_part(walk) : part, &item))
+		return false;
+	if (!named && item.ptr[0] != '"')
 		status = temp(doc, "the answer's list holds something that is no name");
-	else if (member->string)
-		status = any_value(doc, member, &row->value);
-	*nrows += status == ST_OK;
-	return status != ST_TEMP;
+	if (status == ST_OK && !json_text(name, doc->mem, &name))
+		status = ST_TEMP;
+	if (status == ST_OK && named)
+		status = item_value(doc, item, &row.value);
+	if (status != ST_OK)
+		return status == ST_NOTFOUND;
+	row.name = name;
+	if (doc->rules->prefix.len > 0)
+		row.name = arena_concat(doc->mem, doc->rules->prefix, name);
+	if (add_row(list, row))
+		return true;
+	doc->why = "the rows are too large together";
+	return false;
+}
+
+/* All rows of a text that is a list or an object, and nothing behind it. */
+static bool take_rows(struct walk *walk, bool named, struct row_list *list)
+{
+	struct str close = named ? STR("}") : STR("]"), part;
+	next_part(walk); /* the bracket */
+	part = next_part(walk);
+	bool more = !str_eq(part, close);
+	while (more) {
+		if (!take_row(walk, part, named, list))
+			return false;
+		part = next_part(walk);
+		more = str_eq(part, STR(","));
+		if (more)
+			part = next_part(walk);
+	}
+	if (!str_eq(part, close) || next_part(walk).len > 0 || walk->rest.len > 0)
+		return false;
+	return !walk->doc->has_nul ||
+	       temp(walk->doc, "a string of the answer holds a NUL") == ST_OK;
+}
+
+/* The list or the object that the pointer leads to, in the place of the whole text. */
+static bool narrow(struct document *doc, struct str *text)
+{
+	struct arena mem = {0};
+	struct document whole = {.rules = doc->rules, .mem = &mem};
+	cJSON *from = NULL;
+	bool ok = read_document(&whole, *text);
+	if (ok && follow_pointer(&whole, &from) == ST_NOTFOUND)
+		whole.why = "the answer has nothing where the option `value` points";
+	*text = STR("null");
+	ok = from && (!is_container(from) || printed_value(&whole, from, text) == ST_OK);
+	*text = arena_str(doc->mem, *text);
+	cJSON_Delete(whole.tree);
+	arena_clear(&mem);
+	doc->why = whole.why;
+	return ok;
+}
+
+static char first_byte(struct str text)
+{
+	text = str_trim(text);
+	return text.len > 0 ? text.ptr[0] : '\0';
+}
+
+static bool read_rows(struct document *doc, struct str text, struct row_list *list)
+{
+	char first = first_byte(text);
+	struct walk walk = {doc, text, ','};
+	doc->why = "the answer is not JSON";
+	if (first == '{' || first == '[')
+		return take_rows(&walk, first == '{', list);
+	if (json_valid(text))
+		doc->why = "the answer is neither a list of names nor an object";
+	return false;
 }
 
 bool json_rows(struct str text, const struct json_rules *rules, struct arena *mem,
 	struct pair **rows, size_t *nrows, bool *only_names, const char **why)
 {
-	struct json_rules taken = *rules;
-	struct document doc = {.rules = &taken, .mem = mem};
-	cJSON *from = NULL;
-	bool ok = read_document(&doc, text);
-	if (cJSON_IsArray(doc.tree)) /* as it stands: `value` points into single answers */
-		taken.pointer = "";
-	if (ok && follow_pointer(&doc, &from) != ST_TEMP)
-		doc.why = from ? "the answer is neither a list of names nor an object"
-			       : "the answer has nothing where the option `value` points";
-	*nrows = 0;
-	*only_names = cJSON_IsArray(from);
-	*rows = arena_alloc(mem, ((size_t)cJSON_GetArraySize(from) + 1) * sizeof(**rows));
-	ok = from && is_container(from);
-	for (cJSON *member = ok ? from->child : NULL; ok && member; member = member->next)
-		ok = add_row(&doc, member, *rows, nrows);
-	cJSON_Delete(doc.tree);
+	struct document doc = {.rules = rules, .mem = mem};
+	struct row_list list = {0};
+	/* A list is taken as it stands: `value` points into single answers. */
+	bool whole = !rules->pointer[0] || first_byte(text) == '[';
+	bool ok = whole || narrow(&doc, &text);
+	ok = ok && read_rows(&doc, text, &list);
+	*only_names = first_byte(text) == '[';
+	*nrows = ok ? list.n : 0;
+	*rows = arena_alloc(mem, *nrows * sizeof(**rows));
+	if (*nrows > 0)
+		memcpy(*rows, list.rows, *nrows * sizeof(**rows));
+	free(list.rows);
 	*why = doc.why;
 	return ok;
 }

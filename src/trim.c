@@ -1,4 +1,4 @@
-/* Gives back the memory that only the start needed. */
+/* Memory goes back to the system: what only the start needed, and later what a large answer has. */
 #include "trim.h"
 
 #include <inttypes.h>
@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+
+enum { LARGE = 1 << 20 }; /* bytes: pieces from that size on go back to the system at once */
 
 struct mapping {
 	uintptr_t from, to;
@@ -32,6 +34,9 @@ void trim_memory(void)
 {
 	struct mapping mapping = {0};
 	char line[512];
+	/* Left to itself malloc() raises this bound with each such piece that is freed, and from then on
+	 * keeps what a long iteration has needed. */
+	mallopt(M_MMAP_THRESHOLD, LARGE);
 	malloc_trim(0);
 	FILE *maps = fopen("/proc/self/smaps", "re");
 	if (!maps)

@@ -258,12 +258,13 @@ static const char *phrase(int code)
 	}
 }
 
-void web_answer(struct web_request *request, int code, const char *type, struct str body)
+/* Takes `bytes`, the body. */
+static void answer(struct web_request *request, int code, const char *type, struct evbuffer *bytes)
 {
 	struct evhttp_request *http = request->http;
-	struct evbuffer *bytes;
 	stats_count(&request->web->answered);
 	if (!http) {
+		evbuffer_free(bytes);
 		request_free(request);
 		return;
 	}
@@ -277,12 +278,34 @@ void web_answer(struct web_request *request, int code, const char *type, struct 
 		evhttp_add_header(headers, "Allow", request->allow);
 	if (request->web->draining)
 		evhttp_add_header(headers, "Connection", "close");
-	bytes = evbuffer_new();
-	evbuffer_add(bytes, body.ptr, body.len);
 	unwatch(request); /* evhttp may be done with the connection before it returns */
 	evhttp_send_reply(http, code, phrase(code), bytes);
 	evbuffer_free(bytes);
 	request_free(request);
+}
+
+void web_answer(struct web_request *request, int code, const char *type, struct str body)
+{
+	struct evbuffer *bytes = evbuffer_new();
+	evbuffer_add(bytes, body.ptr, body.len);
+	answer(request, code, type, bytes);
+}
+
+static void free_sent(const void *bytes, size_t n, void *arg)
+{
+	(void)n;
+	(void)arg;
+	free((void *)bytes);
+}
+
+/* A listing may be long: it is not copied. */
+void web_answer_buf(struct web_request *request, int code, const char *type, struct buf *out)
+{
+	struct evbuffer *bytes = evbuffer_new();
+	if (evbuffer_add_reference(bytes, out->ptr, out->len, free_sent, NULL) != 0)
+		abort();
+	*out = (struct buf){0};
+	answer(request, code, type, bytes);
 }
 
 /* The client's end while he waits. Who only closes his own side has left too: no client of HTTP does

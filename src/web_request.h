@@ -5,6 +5,7 @@
 #include <sys/queue.h>
 
 #include "attempts.h"
+#include "buf.h"
 #include "query.h"
 #include "survey.h"
 #include "timer.h"
@@ -59,6 +60,9 @@ unsigned web_protocol(const struct web_request *request);
 
 /* web.c: the answer; the request is gone when it returns. */
 void web_answer(struct web_request *request, int code, const char *type, struct str body);
+
+/* The same of the text of `out`, which is taken and not copied. */
+void web_answer_buf(struct web_request *request, int code, const char *type, struct buf *out);
 
 /* web_routes.c: leads to one web_answer(), now or later. In a turn. */
 void web_route(struct web_request *request);

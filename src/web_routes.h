@@ -19,9 +19,6 @@ enum { PAGE_MAX = 256 << 20 }; /* bytes: beyond all tables that one may have */
 /* {"status":"error","reason":WHY}: it was the client's mistake, and is counted by that word. */
 void web_refuse(struct web_request *request, int code, const char *counted, const char *why);
 
-/* The text of `out`, which is freed. */
-void web_answer_buf(struct web_request *request, int code, const char *type, struct buf *out);
-
 /* A parameter of the request; false: it is not as it has to be, and that was answered. */
 bool web_take_param(struct web_request *request, const char *name, bool needed, struct str *value);
 

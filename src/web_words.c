@@ -13,13 +13,6 @@ void web_refuse(struct web_request *request, int code, const char *counted, cons
 		arena_printf(&request->mem, "{\"status\":\"error\",\"reason\":%s}\n", quoted.ptr));
 }
 
-void web_answer_buf(struct web_request *request, int code, const char *type, struct buf *out)
-{
-	struct str text = arena_str(&request->mem, buf_str(out));
-	buf_free(out);
-	web_answer(request, code, type, text);
-}
-
 bool web_take_param(struct web_request *request, const char *name, bool needed, struct str *value)
 {
 	enum web_found found = web_param(request->params, name, &request->mem, value);

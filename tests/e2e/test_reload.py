@@ -17,17 +17,11 @@ import unittest
 from harness import Backend, Case, Dict, Mapmux, Reply, Socketmap, free_port, tempdir, url, wait_until
 from harness.backend import as_json
 from harness.base import answers
-from harness.mapmux import binary, document
+from harness.mapmux import binary, document, sanitized
 from harness.pki import Authority
 from harness.wire import Closed
 
 DONE, FAILED = "reloaded: ", "nothing was changed"
-
-
-def sanitized():
-    """Such a program holds memory back."""
-    with open(binary(), "rb") as file:
-        return re.search(b"__(asan|tsan)_init", file.read())
 
 
 def static(name, **pairs):

@@ -38,7 +38,7 @@ static void check_value(struct str text, const struct json_rules *rules, struct 
 		must(json_value(value, rules, mem, &again, &why) == ST_OK);
 		must(str_eq(value, again));
 	} else {
-		const struct json_rules plain = {FORM_TEXT, STR(","), ""};
+		const struct json_rules plain = {FORM_TEXT, STR(","), "", STR("")};
 		struct str quoted;
 		must(json_quote(value, mem, &quoted)); /* what is valid is UTF-8 */
 		must(json_valid(quoted));
@@ -53,7 +53,7 @@ static void check_rows(struct str text, const struct json_rules *rules, struct a
 	size_t n;
 	bool only_names;
 	const char *why = NULL;
-	if (!json_rows(text, rules, mem, &rows, &n, &only_names, &why)) {
+	if (!json_rows(arena_str(mem, text), rules, mem, &rows, &n, &only_names, &why)) {
 		must(why != NULL);
 		return;
 	}

@@ -96,9 +96,11 @@ static void take_answers(struct peer *peer)
 	struct dialog *dialog = &peer->dialog;
 	if (dialog->gone || peer->deaf)
 		return;
-	struct str unsent = dialog_unsent(dialog);
-	buf_add(&peer->heard, unsent);
-	dialog_sent(dialog, unsent.len);
+	do {
+		struct str unsent = dialog_unsent(dialog);
+		buf_add(&peer->heard, unsent);
+		dialog_sent(dialog, unsent.len);
+	} while (dialog->out.len > 0); /* long answers come in pieces */
 }
 
 static void end(struct peer *peer)

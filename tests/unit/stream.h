@@ -105,6 +105,22 @@ static inline void stream_print_message(struct buf *events, const struct message
 		message->in_order ? " in_order" : "");
 }
 
+/* Where the bytes come in pieces, long answers go out in pieces: as small as can be. */
+static inline void stream_encode(struct stream_state *state, const struct stream_wait *wait)
+{
+	const struct stream *stream = state->stream;
+	const struct codec *codec = stream->codec;
+	struct buf *out = &state->run->out;
+	size_t row = 0, said = 0;
+	if (!codec->encode_rows || wait->answer.nrows <= 1 || stream->npieces == 0) {
+		codec->encode(state->session, stream->conf, wait->tag, &wait->answer, out);
+		return;
+	}
+	while (!codec->encode_rows(
+		state->session, stream->conf, wait->tag, &wait->answer, &row, out->len + 1, out))
+		assert(row == ++said);
+}
+
 static inline void stream_say(struct stream_state *state, size_t at)
 {
 	struct stream_wait *wait = state->waits[at];
@@ -112,8 +128,7 @@ static inline void stream_say(struct stream_state *state, size_t at)
 	if (wait->words) {
 		buf_add(out, buf_str(&wait->text));
 	} else {
-		state->stream->codec->encode(
-			state->session, state->stream->conf, wait->tag, &wait->answer, out);
+		stream_encode(state, wait);
 		state->nquestions--;
 	}
 	buf_free(&wait->text);

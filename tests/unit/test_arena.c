@@ -40,6 +40,28 @@ static void pieces_do_not_overlap(void **state)
 	arena_clear(&mem);
 }
 
+static void what_joins_another_stays_where_it_is(void **state)
+{
+	_Alignas(max_align_t) char first[64];
+	struct arena to, from = {0};
+	(void)state;
+	arena_init(&to, first, sizeof(first));
+	struct str a = arena_str(&from, STR("small"));
+	char *b = memset(arena_alloc(&from, 100000), 'b', 100000);
+	arena_join(&to, &from);
+	arena_join(&to, &from); /* nothing */
+	assert_null(from.chunks);
+	assert_ptr_equal(arena_alloc(&to, 16), first); /* what was free is still so */
+	memset(arena_alloc(&to, 100), 'c', 100);
+	memset(arena_alloc(&from, 100), 'd', 100);
+	arena_join(&to, &from);
+	assert_string_equal(a.ptr, "small");
+	for (size_t i = 0; i < 100000; i++)
+		assert_int_equal(b[i], 'b');
+	arena_clear(&to); /* all of it, or the sanitizer says so */
+	assert_null(to.chunks);
+}
+
 static void uses_the_first_piece(void **state)
 {
 	_Alignas(max_align_t) char first[256];
@@ -95,6 +117,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gives_zeroed_aligned_memory),
 		cmocka_unit_test(pieces_do_not_overlap),
+		cmocka_unit_test(what_joins_another_stays_where_it_is),
 		cmocka_unit_test(uses_the_first_piece),
 		cmocka_unit_test(copies_and_prints_text),
 		cmocka_unit_test(memory_outside_is_never_null),

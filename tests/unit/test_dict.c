@@ -378,10 +378,11 @@ static void answers_that_are_too_large_fail(void **state)
 		{"Lshared/a\t\n", {1, 32 << 20, '\t'}, false},
 		{"Lshared/a\t\n", {2, 10 << 20, '\1'}, true},
 		{"Lshared/a\t\n", {2, 11 << 20, '\1'}, false},
-		{"I0\t0\tshared/a\t\n", {31, 1 << 20, '\n'}, true},
-		{"I0\t0\tshared/a\t\n", {32, 1 << 20, '\n'}, false},
-		{"I0\t0\tshared/a\t\n", {1 << 21, 1, 'x'}, true},
-		{"I0\t0\tshared/a\t\n", {3 << 20, 1, 'x'}, false},
+		/* Row by row. */
+		{"I0\t0\tshared/a\t\n", {1, 31 << 20, '\n'}, true},
+		{"I0\t0\tshared/a\t\n", {1, 32 << 20, '\n'}, false},
+		{"I0\t0\tshared/a\t\n", {2, 32 << 20, '\n'}, false},
+		{"I0\t0\tshared/a\t\n", {3 << 20, 1, 'x'}, true},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct buf in = long_stream(H3);

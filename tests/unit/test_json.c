@@ -36,7 +36,7 @@ struct result {
 static struct result value_of(
 	struct str text, enum form form, const char *separator, const char *pointer)
 {
-	struct json_rules rules = {form, str_of(separator), pointer};
+	struct json_rules rules = {form, str_of(separator), pointer, STR("")};
 	struct arena mem = {0};
 	struct result result;
 	struct str value;
@@ -281,9 +281,11 @@ static void test_pointers(void **state)
 
 /* ---- rows ---- */
 
-static void check_rows(const char *json, const char *pointer, const char *want)
+static void check_prefixed(
+	const char *json, const char *pointer, const char *prefix, const char *want)
 {
-	struct json_rules rules = {FORM_JSON, STR(","), pointer};
+	struct json_rules rules = {
+		FORM_JSON, STR(","), .pointer = pointer, .prefix = {prefix, strlen(prefix)}};
 	struct arena mem = {0};
 	struct pair *rows;
 	size_t n;
@@ -291,7 +293,7 @@ static void check_rows(const char *json, const char *pointer, const char *want)
 	const char *why;
 	char text[256] = "!";
 	size_t at = 0;
-	char *copy = exact(json, strlen(json));
+	char *copy = exact(json, strlen(json) + 1);
 	if (json_rows(
 		    (struct str){copy, strlen(json)}, &rules, &mem, &rows, &n, &only_names, &why)) {
 		at += (size_t)snprintf(text, sizeof(text), "%s", only_names ? "names" : "rows");
@@ -305,6 +307,11 @@ static void check_rows(const char *json, const char *pointer, const char *want)
 	assert_string_equal(text, want);
 	arena_clear(&mem);
 	free(copy);
+}
+
+static void check_rows(const char *json, const char *pointer, const char *want)
+{
+	check_prefixed(json, pointer, "", want);
 }
 
 static void test_rows(void **state)
@@ -332,6 +339,79 @@ static void test_rows(void **state)
 	check_rows("{\"data\":null}", "/data", "!");
 	check_rows("{\"a\":9007199254740993}", "", "!");
 	check_rows("{\"a\":[9007199254740993]}", "", "!");
+	check_prefixed("[\"a\",\"\"]", "", "u/", "names u/a= u/=");
+	check_prefixed("{\"\\u0061\":1}", "", "u/", "rows u/a=1");
+}
+
+/* A row is read for itself: what holds the rows together is judged here. */
+static void test_rows_that_are_no_json(void **state)
+{
+	static const char *const bad[] = {"", " ", "[", "{", "]", "[]]", "[],", "{}{}", "[]\"\"",
+		"[\"a\"", "[\"a\",", "[\"a\",]", "[,\"a\"]", "[\"a\"\"b\"]", "[\"a\":\"b\"]",
+		"[\"a\"}", "{\"a\"}", "{\"a\":}", "{\"a\":1", "{\"a\":1,", "{\"a\":1,}",
+		"{,\"a\":1}", "{\"a\":1]", "{\"a\"::1}", "{\"a\",1}", "{1:1}", "{a:1}",
+		"{\"a\":1 2}", "{\"a\":1 \"b\":2}", "{\"a\":[1}}", "{\"a\":[1}]}",
+		"{\"a\":{\"b\"}}", "{\"a\":01}", "{\"a\":tru}", "{\"a\":\"\\q\"}", "{\"\\q\":1}",
+		"{\"a\":[1,]}", "{\"a\":\"\n\"}", "{\"a\":\v1}", "{\"a\":1}x", "\xef\xbb\xbf{}"};
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		check_rows(bad[i], "", "!");
+	check_rows(" { \"a\" : 1 , \"b\" : [ 1 , { } ] } \r\n", "", "rows a=1 b=[1,{}]");
+	check_rows("\t[ ]\n", "", "names");
+	check_rows("{\"a\":\"\\\\\",\"b\":\"]\"}", "", "rows a=\\ b=]");
+}
+
+/* As deep as json_valid() takes a text, and no deeper. */
+static void test_deep_rows(void **state)
+{
+	char text[3000];
+	(void)state;
+	for (size_t depth = 999; depth <= 1001; depth++) {
+		size_t at = (size_t)snprintf(text, sizeof(text), "{\"a\":");
+		memset(text + at, '[', depth - 1);
+		memset(text + at + depth - 1, ']', depth - 1);
+		strcpy(text + at + 2 * (depth - 1), "}");
+		struct json_rules rules = {FORM_JSON, STR(","), .pointer = ""};
+		struct arena mem = {0};
+		struct pair *rows;
+		size_t n;
+		bool only_names;
+		const char *why;
+		assert_int_equal(
+			json_rows(str_of(text), &rules, &mem, &rows, &n, &only_names, &why),
+			json_valid(str_of(text)));
+		arena_clear(&mem);
+	}
+}
+
+/* A service that lists many names below whatever it is asked for would make a long prefix take
+ * more memory than there is. */
+static void test_rows_with_a_long_prefix(void **state)
+{
+	struct buf text = {.max = 1 << 20}, prefix = {.max = 1 << 20};
+	struct arena mem = {0};
+	struct pair *rows;
+	size_t n;
+	bool only_names;
+	const char *why;
+	(void)state;
+	memset(buf_reserve(&prefix, 200000), 'x', 200000);
+	prefix.len = 200000;
+	buf_add_char(&text, '[');
+	for (size_t i = 0; i < 400; i++)
+		buf_printf(&text, "%s\"name%zu\"", i > 0 ? "," : "", i);
+	buf_add(&text, STR("]\0"));
+	text.len--;
+	struct json_rules rules = {FORM_JSON, STR(","), "", buf_str(&prefix)};
+	assert_false(json_rows(buf_str(&text), &rules, &mem, &rows, &n, &only_names, &why));
+	assert_string_equal(why, "the rows are too large together");
+	prefix.len = 1000;
+	rules.prefix = buf_str(&prefix);
+	assert_true(json_rows(buf_str(&text), &rules, &mem, &rows, &n, &only_names, &why));
+	assert_int_equal(n, 400);
+	buf_free(&text);
+	buf_free(&prefix);
+	arena_clear(&mem);
 }
 
 /* ---- writing ---- */
@@ -456,6 +536,9 @@ int main(void)
 		cmocka_unit_test(test_depth),
 		cmocka_unit_test(test_pointers),
 		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_rows_that_are_no_json),
+		cmocka_unit_test(test_deep_rows),
+		cmocka_unit_test(test_rows_with_a_long_prefix),
 		cmocka_unit_test(test_quote),
 		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_lines),

@@ -22,6 +22,12 @@ def binary():
     return os.path.abspath(path)
 
 
+def sanitized():
+    """Such a program needs several times the memory, and holds it back."""
+    with open(binary(), "rb") as file:
+        return re.search(b"__(asan|tsan)_init", file.read()) is not None
+
+
 def mapmux(*args, **kwargs):
     """Runs mapmux to its end (check, query, help). A sanitizer's report is a failure."""
     done = run([binary(), *args], **kwargs)
@@ -119,10 +125,18 @@ class Mapmux(Daemon):
         said = wait_until(lambda: line.findall(self.log())[before:], f"the summary of {table}")[0]
         return {name: int(number) for name, number in re.findall(r"(\w+) (\d+)", said)}
 
-    def memory(self):
+    def memory(self, what="VmRSS"):
         """Resident bytes."""
         with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as file:
-            return int(re.search(r"VmRSS:\s*(\d+) kB", file.read()).group(1)) * 1024
+            return int(re.search(what + r":\s*(\d+) kB", file.read()).group(1)) * 1024
+
+    def peak(self):
+        """The most resident bytes since forget_peak()."""
+        return self.memory("VmHWM")
+
+    def forget_peak(self):
+        with open(f"/proc/{self.pid}/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
 
 
 class Served(Mapmux):
