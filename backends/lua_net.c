@@ -131,20 +131,23 @@ static int api_reverse(lua_State *L)
 	return 1;
 }
 
+/* The table at the top gets a function by the type's name, in small letters. */
+static void open_type(lua_State *L, enum dns_type type)
+{
+	const char *name = dns_type_name(type);
+	char small[8] = "";
+	for (size_t i = 0; name[i]; i++)
+		small[i] = (char)(name[i] - 'A' + 'a');
+	lua_pushinteger(L, type);
+	lua_pushcclosure(L, api_dns, 1);
+	lua_setfield(L, -2, small);
+}
+
 static void open_dns(lua_State *L)
 {
-	static const char *const names[] = {[DNS_A] = "a",
-		[DNS_AAAA] = "aaaa",
-		[DNS_MX] = "mx",
-		[DNS_TXT] = "txt",
-		[DNS_PTR] = "ptr",
-		[DNS_TLSA] = "tlsa"};
 	lua_newtable(L);
-	for (int type = DNS_A; type <= DNS_TLSA; type++) {
-		lua_pushinteger(L, type);
-		lua_pushcclosure(L, api_dns, 1);
-		lua_setfield(L, -2, names[type]);
-	}
+	for (int type = DNS_A; type <= DNS_TLSA; type++)
+		open_type(L, (enum dns_type)type);
 	lua_pushcfunction(L, api_reverse);
 	lua_setfield(L, -2, "reverse");
 	lua_setfield(L, -2, "dns");

@@ -64,6 +64,7 @@ void client_print_trace(struct str trace)
 	struct str rest, part, value;
 	if (trace.len == 0 || !json_tighten(trace, &mem, &rest))
 		return;
+	memcpy(members, none, sizeof(members));
 	while (json_part(&rest, &part)) {
 		if (part.ptr[0] == '{')
 			memcpy(members, none, sizeof(members));

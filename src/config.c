@@ -58,6 +58,11 @@ const struct setting listen_settings[] = {
 		.offset = offsetof(struct listen_options, table),
 		.fallback = "",
 		.help = "the table that is asked when a request names none"},
+	{.name = "tables",
+		.kind = SET_LIST,
+		.offset = offsetof(struct listen_options, tables),
+		.fallback = "",
+		.help = "the only tables that its clients may ask; none given: all"},
 	{.name = "mode",
 		.kind = SET_STR,
 		.offset = offsetof(struct listen_options, mode),
@@ -209,18 +214,27 @@ static bool check_socket_keys(struct draft *draft, struct section *section,
 	       check_group(section_place(draft, section, "group"), listen->options.group, error);
 }
 
+/* NULL when there is none of that name; `choices` gets the names of all. */
+static const struct table_conf *table_named(
+	const struct config *config, struct str name, struct choices *choices)
+{
+	const struct table_conf *found = NULL;
+	for (size_t i = 0; i < config->ntables; i++) {
+		if (config->tables[i].hidden)
+			continue;
+		choices_add(choices, config->tables[i].name);
+		if (str_eq(str_of(config->tables[i].name), name))
+			found = &config->tables[i];
+	}
+	return found;
+}
+
 static bool find_table(struct config *config, struct draft *draft, struct section *section,
 	struct listen_conf *listen, struct error *error)
 {
 	const char *name = listen->options.table;
 	struct choices choices = {.mem = &draft->mem, .wanted = str_of(name)};
-	for (size_t i = 0; i < config->ntables; i++) {
-		if (config->tables[i].hidden)
-			continue;
-		choices_add(&choices, config->tables[i].name);
-		if (strcmp(config->tables[i].name, name) == 0)
-			listen->table = &config->tables[i];
-	}
+	listen->table = table_named(config, str_of(name), &choices);
 	const char *place = section_place(draft, section, "table");
 	if (*name == '\0' && listen->codec->needs_table)
 		return fail_at(error, place,
@@ -230,6 +244,32 @@ static bool find_table(struct config *config, struct draft *draft, struct sectio
 		return fail_at(error, place, "there is no table \"%s\"; %s", name,
 			choices_print(&choices));
 	return true;
+}
+
+static bool find_tables(struct config *config, struct draft *draft, struct section *section,
+	struct listen_conf *listen, struct error *error)
+{
+	const struct setting_list *names = &listen->options.tables;
+	const char *place = section_place(draft, section, "tables");
+	if (names->n == 0)
+		return true;
+	if (listen->codec->needs_table)
+		return fail_at(error, place, "is not for %s: it asks one table; allowed: table",
+			listen->codec->name);
+	bool *serves = arena_alloc(&config->mem, config->ntables * sizeof(*serves));
+	for (size_t i = 0; i < names->n; i++) {
+		struct choices choices = {.mem = &draft->mem, .wanted = names->items[i]};
+		const struct table_conf *table = table_named(config, names->items[i], &choices);
+		if (!table)
+			return fail_at(error, place, "there is no table \"%.*s\"; %s",
+				(int)names->items[i].len, names->items[i].ptr,
+				choices_print(&choices));
+		serves[table->index] = true;
+	}
+	listen->serves = serves;
+	return !listen->table || listen_serves(listen, listen->table) ||
+	       fail_at(error, place, "lacks \"%s\", which is the listener's table",
+		       listen->table->name);
 }
 
 static bool check_duplicate(struct config *config, struct draft *draft, struct section *section,
@@ -294,6 +334,7 @@ static bool load_listener(struct config *config, struct draft *draft, struct sec
 	       check_socket_keys(draft, section, listen, error) &&
 	       check_exposure(draft, section, listen, error) &&
 	       find_table(config, draft, section, listen, error) &&
+	       find_tables(config, draft, section, listen, error) &&
 	       check_codec(draft, section, listen, error);
 }
 

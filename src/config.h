@@ -10,6 +10,7 @@
 /* The keys of a listener that all protocols share. */
 struct listen_options {
 	const char *table;               /* "" : none */
+	struct setting_list tables;      /* names; none: all */
 	const char *mode, *user, *group; /* unix sockets; mode is octal text, "0660" unless given */
 	int64_t max_connections;         /* 0: no limit but the process's own */
 	int64_t idle_timeout;            /* ms; 0: never; -1: the codec's default */
@@ -24,9 +25,16 @@ struct listen_conf {
 	struct listen_options options;
 	unsigned mode;                  /* options.mode as a number */
 	const struct table_conf *table; /* the default one, or NULL */
+	const bool *serves;             /* by table_conf.index; NULL: all */
 	void *conf;                     /* codec->conf_size bytes */
 	const char *where;              /* FILE:LINE or "command line" */
 };
+
+/* May its clients ask that table? To them others do not exist. */
+static inline bool listen_serves(const struct listen_conf *listen, const struct table_conf *table)
+{
+	return !listen->serves || listen->serves[table->index];
+}
 
 /* ms: the listener's own idle timeout, or its codec's; 0: never. */
 int64_t listen_idle_timeout(const struct listen_conf *listen);

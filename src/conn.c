@@ -19,8 +19,10 @@ enum {
 	IN_MAX = 256 * 1024 * 1024, /* bytes: no codec lets a request grow so long */
 	READ_MORE = 16 * 1024,      /* bytes at a time, once a request does not come whole */
 	CROWDED_MS = 5000,          /* a client too many may wait so long before he asks */
-	UNFINISHED_MS = 100 * 1000, /* silence within a request, where the idle may stay for ever */
-	IDLE_GRAIN = 16,            /* idle_timeout is kept to a 16th of itself */
+	/* Silence within a request, or before the answers that he has are read, where the idle may stay for
+	 * ever. Postfix and Dovecot have given up by then. */
+	UNFINISHED_MS = 100 * 1000,
+	IDLE_GRAIN = 16, /* idle_timeout is kept to a 16th of itself */
 };
 
 struct conn {
@@ -57,7 +59,7 @@ static struct conn_list *list_of(const struct conn *conn)
 	return conn->dialog.crowded ? &conn->group->crowded : &conn->group->conns;
 }
 
-/* How long a client may be silent; without an idle timeout only in the middle of a request. */
+/* How long a client may be silent; without an idle timeout only in the middle of something. */
 static uint64_t silence_of(const struct conn_group *group)
 {
 	return group->idle_timeout > 0 ? (uint64_t)group->idle_timeout : UNFINISHED_MS;
@@ -276,7 +278,7 @@ static bool may_be_silent(const struct conn *conn)
 	const struct dialog *dialog = &conn->dialog;
 	if (dialog_is_awaited(dialog))
 		return true;
-	bool unfinished = conn->in.len > 0 && dialog->out.len == 0;
+	bool unfinished = conn->in.len > 0 || dialog->out.len > 0;
 	return conn->group->idle_timeout == 0 && !dialog->crowded && !unfinished;
 }
 

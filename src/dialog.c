@@ -391,10 +391,11 @@ static void start_trial(struct slot *slot)
 static struct table *find_table(struct dialog *dialog, struct str name)
 {
 	struct table_set *tables = dialog->home->tables;
-	const struct table_conf *otherwise = dialog->home->conf->table;
-	if (name.len > 0)
-		return table_set_find(tables, name);
-	return otherwise ? &tables->tables[otherwise->index] : NULL;
+	const struct listen_conf *conf = dialog->home->conf;
+	if (name.len == 0)
+		return conf->table ? &tables->tables[conf->table->index] : NULL;
+	struct table *table = table_set_find(tables, name);
+	return table && listen_serves(conf, table->conf) ? table : NULL;
 }
 
 /* An answer that no table gave. */

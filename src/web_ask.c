@@ -272,10 +272,12 @@ void web_delete_ratelimit(struct web_request *request)
 		ask_change(request, table, CH_UNSET, STR(""));
 }
 
-static void forget_all(const struct table_set *set)
+static void forget_all(const struct web_request *request)
 {
+	const struct table_set *set = web_tables(request);
 	for (size_t i = 0; i < set->nnames; i++)
-		table_forget(set->by_name[i], NULL);
+		if (listen_serves(web_conf(request), set->by_name[i]->conf))
+			table_forget(set->by_name[i], NULL);
 }
 
 /* A key, a table, or with no parameter everything. */
@@ -289,7 +291,7 @@ void web_post_purge(struct web_request *request)
 	if (table)
 		table_forget(table, key.ptr ? &key : NULL);
 	else if (!name.ptr)
-		forget_all(web_tables(request));
+		forget_all(request);
 	if (table || !name.ptr)
 		web_answer(request, 200, JSON, STR("{\"status\":\"ok\"}\n"));
 }

@@ -120,7 +120,7 @@ static void get_ready(struct web_request *request)
 static void get_tables(struct web_request *request)
 {
 	struct buf out = {.max = PAGE_MAX};
-	web_tables_list(web_tables(request), &out);
+	web_tables_list(web_tables(request), web_conf(request), &out);
 	web_answer_buf(request, 200, JSON, &out);
 }
 

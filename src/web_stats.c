@@ -162,13 +162,17 @@ void web_stats(const struct survey *survey, struct buf *out)
 	buf_add(out, STR("]}\n"));
 }
 
-void web_tables_list(const struct table_set *set, struct buf *out)
+void web_tables_list(const struct table_set *set, const struct listen_conf *listen, struct buf *out)
 {
+	bool others = false;
 	buf_add(out, STR("{\"tables\":["));
 	for (size_t i = 0; i < set->nnames; i++) {
 		const struct table_conf *table = set->by_name[i]->conf;
 		bool more = false;
-		buf_printf(out, "%s{", i ? "," : "");
+		if (!listen_serves(listen, table))
+			continue;
+		add_comma(out, &others);
+		buf_add_char(out, '{');
 		add_string(out, "name", table->name);
 		buf_add_char(out, ',');
 		add_string(out, "type", table_core(table)->backend->name);

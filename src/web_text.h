@@ -3,6 +3,7 @@
 #define MAPMUX_WEB_TEXT_H
 
 #include "buf.h"
+#include "config.h"
 #include "survey.h"
 
 /* The text format of Prometheus, version 0.0.4. */
@@ -12,7 +13,8 @@ void web_metrics(const struct survey *survey, struct buf *out);
 void web_stats(const struct survey *survey, struct buf *out);
 
 /* /v1/tables: what there is to ask. */
-void web_tables_list(const struct table_set *set, struct buf *out);
+void web_tables_list(
+	const struct table_set *set, const struct listen_conf *listen, struct buf *out);
 
 /* /ready: the tables that fail, by name. False: there is none. */
 bool web_failing(const struct survey *survey, struct buf *out);

@@ -28,7 +28,8 @@ bool web_take_param(struct web_request *request, const char *name, bool needed, 
 struct table *web_find_table(struct web_request *request, struct str name)
 {
 	struct table *table = table_set_find(web_tables(request), name);
-	if (!table)
-		web_refuse(request, 404, "unknown_table", "unknown table");
-	return table;
+	if (table && listen_serves(web_conf(request), table->conf))
+		return table;
+	web_refuse(request, 404, "unknown_table", "unknown table");
+	return NULL;
 }

@@ -520,6 +520,10 @@ static void refuses_listeners(void **state)
 			"group: there is no group"},
 		{"protocol: dict, address: \"unix:x\", table: tab",
 			"table: there is no table \"tab\"; did you mean tabl? allowed: tabl"},
+		{"protocol: dict, address: \"unix:x\", tables: [tabl, tab]",
+			"tables: there is no table \"tab\"; did you mean tabl? allowed: tabl"},
+		{"protocol: tcp, address: \":1\", table: tabl, tables: [tabl]",
+			"tables: is not for tcp: it asks one table; allowed: table"},
 		{"protocol: dict, address: \"unix:x\", idle_timeout: -1",
 			"idle_timeout: \"-1\" is no "
 			"duration"},
