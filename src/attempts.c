@@ -40,7 +40,8 @@ static struct str user_of(
 	const struct attempt_rules *rules, const struct attempt *attempt, struct arena *mem)
 {
 	struct str user = identity(attempt->user, attempt->delimiters, mem);
-	return identity(user, rules->delimiters, mem);
+	bool more = rules->delimiters && *rules->delimiters;
+	return more ? identity(user, rules->delimiters, mem) : user;
 }
 
 /* The name that it is counted under. */

@@ -73,6 +73,8 @@ static bool is_invisible(struct str c)
 		"\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80", "\xef\xbb\xbf"};
 	if (c.len == 1)
 		return (unsigned char)c.ptr[0] <= 0x20 || c.ptr[0] == 0x7f;
+	if ((unsigned char)c.ptr[0] < 0x80)
+		return false; /* more than one character */
 	if (str_starts(c, STR("\xe2\x80")) && c.len == 3 && (unsigned char)c.ptr[2] <= 0x8d)
 		return true; /* U+2000 to U+200D */
 	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
