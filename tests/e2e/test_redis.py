@@ -425,9 +425,10 @@ class Failures(Case):
                     mux.ask("kv", "k")      # the first is its answer
                 else:
                     self.temp(mux, "127.0.0.1|no answer within 3000 ms")
-                # What is no answer of Redis does not tell what has happened.
-                self.assertEqual(self.commit(mux, ("set", "shared/a", "1"), ("set", "shared/b", "1")).letter,
-                                 "W", name)
+                # What is no answer of Redis does not tell what has happened. On a busy machine there may be no
+                # connection in time, and then nothing was sent: that is F, and tried again.
+                letters = (self.commit(mux, ("set", "shared/a", "1"), ("set", "shared/b", "1")).letter for _ in range(4))
+                self.assertEqual(next((letter for letter in letters if letter != "F"), "F"), "W", name)
                 with mux.dict("kv") as client:
                     if name != "too many":
                         self.assertEqual(client.iterate("shared/").letter, "F")
