@@ -66,7 +66,7 @@ static void part(struct waiter *waiter)
 static void give_stale(struct waiter *waiter)
 {
 	table_count(waiter->flight->cache->table, CACHE_STALE);
-	query_note(waiter->query, "stale", "%s", "the table failed, or takes its time");
+	query_note(waiter->query, "stale", "the table failed, or takes its time");
 	query_finish(waiter->query, &waiter->stale);
 }
 
@@ -225,7 +225,7 @@ static void take_off(struct flight *flight)
 {
 	struct cache *cache = flight->cache;
 	if (cache->door && !meet_begin(&flight->meet)) {
-		flight_note(flight, "joined", "%s", "another worker asks the same already");
+		flight_note(flight, "joined", "another worker asks the same already");
 		return;
 	}
 	if (!cache->level || !level_read_start(cache->level, &flight->read, &flight->place,
@@ -375,7 +375,7 @@ static bool refuse(struct cache *cache, struct waiter *waiter)
 	table_count(cache->table, waiter->has_stale ? CACHE_STALE : CACHE_MISS);
 	if (!waiter->has_stale)
 		return true;
-	query_note(waiter->query, "stale", "%s", "the table is not asked: breaker open");
+	query_note(waiter->query, "stale", "the table is not asked: breaker open");
 	query_finish(waiter->query, &waiter->stale);
 	return true;
 }
@@ -394,7 +394,7 @@ void flight_wait(struct cache *cache, struct query *query, const struct cache_pl
 		return;
 	if (waiter->has_stale && cache->trouble_until_ms > cache_now(cache)) {
 		table_count(cache->table, CACHE_STALE);
-		query_note(query, "stale", "%s", "the table has failed a moment ago");
+		query_note(query, "stale", "the table has failed a moment ago");
 		query_finish(query, &waiter->stale);
 		if (!flight && cache->nbehind < MAX_BEHIND)
 			fly_behind(cache, place, query->ask);

@@ -11,7 +11,6 @@
 #include "worker.h"
 
 enum {
-	MAX_ITERATION = 64 << 20, /* bytes of names and values that one iteration may hold */
 	MAX_REPLY = 64 << 20,
 	MAX_COUNTED = 100000, /* changes of a transaction with increments: words of one command */
 	SCAN_COUNT = 1000,    /* keys that the server looks at before it serves others */
@@ -338,8 +337,7 @@ static void end_iteration(struct call *call, enum status status, struct str why)
 static void end_too_large(struct call *call)
 {
 	end_iteration(call, ST_TEMP,
-		arena_printf(
-			call->query->mem, "the answer is larger than %d MiB", MAX_ITERATION >> 20));
+		arena_printf(call->query->mem, "the answer is larger than %d MiB", ROWS_MAX >> 20));
 }
 
 /* Ends the iteration when the replies are of no use. */
@@ -403,7 +401,7 @@ static void on_values(struct call *call)
 		more = add_values(iter, list, iter->next);
 		iter->next += n;
 	}
-	if (iter->bytes > MAX_ITERATION)
+	if (iter->bytes > ROWS_MAX)
 		end_too_large(call);
 	else if (more && iter->next < iter->nkeys)
 		start_values(call);
@@ -504,7 +502,7 @@ static void on_scanned(struct call *call)
 	for (size_t i = 0; i < parts[1].n; i++)
 		if (parts[1].items[i].kind == REPLY_TEXT)
 			add_key(call, parts[1].items[i].text);
-	if (iter->bytes > MAX_ITERATION) {
+	if (iter->bytes > ROWS_MAX) {
 		end_too_large(call);
 	} else if (str_eq(parts[0].text, STR("0"))) {
 		end_scan(call);

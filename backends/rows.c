@@ -5,8 +5,6 @@
 
 /* What one answer may weigh, so that one client cannot take the machine's memory. A listing of half
  * a million users passes. */
-enum { MAX_BYTES = 64 << 20 };
-
 bool rows_want(const struct question *ask, struct str name)
 {
 	return str_starts(name, ask->key) && rows_want_rest(ask, str_skip(name, ask->key.len));
@@ -35,7 +33,7 @@ bool rows_add(struct rows *rows, struct str name, struct str value)
 		value = (struct str){NULL, 0};
 	rows->found[rows->n++] = (struct pair){name, value};
 	rows->bytes += name.len + value.len + sizeof(*rows->found);
-	rows->too_large = rows->lasting && rows->bytes > MAX_BYTES;
+	rows->too_large = rows->lasting && rows->bytes > ROWS_MAX;
 	if (rows->too_large)
 		return false;
 	/* Only rows that come in the order asked for can be cut before all are seen. */
@@ -100,7 +98,7 @@ void rows_keep(struct rows *rows, struct arena *mem)
 	size_t text = 0;
 	for (size_t i = 0; i < rows->n; i++)
 		text += rows->found[i].name.len + rows->found[i].value.len;
-	rows->too_large = text + rows->n * sizeof(*rows->kept) > MAX_BYTES;
+	rows->too_large = text + rows->n * sizeof(*rows->kept) > ROWS_MAX;
 	if (!rows->too_large)
 		rows->kept = copy_rows(rows, text, mem);
 	rows_drop(rows);
@@ -110,7 +108,7 @@ void rows_finish(const struct rows *rows, struct query *query)
 {
 	struct answer answer = {.status = ST_OK, .nrows = rows->n, .rows = rows->kept};
 	if (rows->too_large)
-		query_temp(query, "the answer is larger than %d MiB", MAX_BYTES >> 20);
+		query_temp(query, "the answer is larger than %d MiB", ROWS_MAX >> 20);
 	else if (rows->n == 0)
 		query_notfound(query);
 	else

@@ -14,7 +14,6 @@ enum {
 	MAX_URL = 256 * 1024, /* bytes */
 	DOWN_MS = 5000,       /* an upstream that failed is avoided for so long */
 	PARALLEL = 8,         /* lookups of one iteration under way */
-	MAX_ROWS = 64 << 20,  /* bytes that the answers to these may have together */
 	WARN_MS = 60000,
 };
 

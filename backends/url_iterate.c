@@ -116,7 +116,7 @@ static void on_row(struct url_ask *ask)
 	enum status status = url_read_value(ask, &value, &why);
 	iteration->bytes += status == ST_OK ? value.len : 0;
 	iteration->fresh = url_fresh_both(iteration->fresh, url_fresh_of(ask));
-	if (iteration->bytes > MAX_ROWS) {
+	if (iteration->bytes > ROWS_MAX) {
 		status = ST_TEMP;
 		why = "the values of the iteration are too large together";
 	}

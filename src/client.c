@@ -2,6 +2,7 @@
 #include "client.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -54,7 +55,7 @@ struct options {
 	size_t nchanges, nkeys; /* each array has room for all arguments */
 };
 
-/* One option: what follows it is in argv[0], argv[1]. */
+/* One option: what follows it is in argv[0], argv[1]. `flag` is the reader's own. */
 struct option {
 	const char *name, *takes;
 	int n; /* arguments */
@@ -64,23 +65,13 @@ struct option {
 	unsigned flag;
 };
 
-static bool read_help(
+/* `flag` is the place of a bool. */
+static bool read_switch(
 	struct options *options, const struct option *option, char **argv, struct error *error)
 {
-	(void)option;
 	(void)argv;
 	(void)error;
-	options->help = true;
-	return true;
-}
-
-static bool read_json(
-	struct options *options, const struct option *option, char **argv, struct error *error)
-{
-	(void)option;
-	(void)argv;
-	(void)error;
-	options->json = true;
+	*(bool *)(void *)((char *)options + option->flag) = true;
 	return true;
 }
 
@@ -102,35 +93,16 @@ static bool read_user(
 	return true;
 }
 
-static bool read_trace(
+/* One of two words; `flag` is the place of a bool, which the second sets. */
+static bool read_choice(
 	struct options *options, const struct option *option, char **argv, struct error *error)
 {
-	(void)option;
-	(void)argv;
-	(void)error;
-	options->trace = true;
-	return true;
-}
-
-/* One of two words: *is_second says which. */
-static bool read_choice(const struct option *option, const char *word, const char *first,
-	const char *second, bool *is_second, struct error *error)
-{
-	*is_second = strcmp(word, second) == 0;
-	return *is_second || strcmp(word, first) == 0 ||
-	       error_set(error, "%s: '%s'; allowed: %s %s", option->name, word, first, second);
-}
-
-static bool read_form(
-	struct options *options, const struct option *option, char **argv, struct error *error)
-{
-	return read_choice(option, argv[0], "json", "text", &options->text, error);
-}
-
-static bool read_scope(
-	struct options *options, const struct option *option, char **argv, struct error *error)
-{
-	return read_choice(option, argv[0], "shared", "priv", &options->priv, error);
+	struct str rest = str_of(option->takes), first, word = str_of(argv[0]);
+	str_cut(&rest, '|', &first);
+	bool second = str_eq(word, rest);
+	*(bool *)(void *)((char *)options + option->flag) = second;
+	return second || str_eq(word, first) ||
+	       error_set(error, "%s: '%s'; allowed: %s", option->name, argv[0], option->takes);
 }
 
 static bool read_token(
@@ -196,13 +168,13 @@ static bool read_change(
 }
 
 static const struct option known[] = {
-	{"--help", "", 0, FOR_ANY, read_help, 0},
-	{"--json", "", 0, FOR_ANY, read_json, 0},
+	{"--help", "", 0, FOR_ANY, read_switch, offsetof(struct options, help)},
+	{"--json", "", 0, FOR_ANY, read_switch, offsetof(struct options, json)},
 	{"--timeout", "TIME", 1, FOR_ANY, read_timeout, 0},
 	{"--user", "U", 1, FOR_DICT_OR_HTTP, read_user, 0},
-	{"--trace", "", 0, FOR_HTTP, read_trace, 0},
-	{"--form", "text|json", 1, FOR_HTTP, read_form, 0},
-	{"--scope", "shared|priv", 1, FOR_HTTP, read_scope, 0},
+	{"--trace", "", 0, FOR_HTTP, read_switch, offsetof(struct options, trace)},
+	{"--form", "json|text", 1, FOR_HTTP, read_choice, offsetof(struct options, text)},
+	{"--scope", "shared|priv", 1, FOR_HTTP, read_choice, offsetof(struct options, priv)},
 	{"--token-file", "FILE", 1, FOR_HTTP, read_token, 0},
 	{"--dict-version", "2|3|4", 1, FOR_DICT, read_version, 0},
 	{"--iterate", "PREFIX", 1, FOR_DICT, read_iterate, 0},

@@ -16,7 +16,6 @@ enum {
 	OUT_PAUSE =
 		256 * 1024, /* bytes waiting for a slow reader: decode no more until they drain */
 	OUT_MAX = 64 * 1024 * 1024, /* bytes */
-	UNSAID_MAX = OUT_MAX,       /* bytes of rows that one client may have wait for him */
 	MESSAGES_AT_A_TIME = 64,    /* before others get their turn */
 	COMPLAINT_MS = 1000,        /* one log line in this time for each cause */
 };
@@ -184,7 +183,8 @@ static bool begin_rows(struct slot *slot)
 	slot->saying = true;
 	dialog->saying++;
 	dialog->unsaid += size_of_rows(&slot->query.answer);
-	if (dialog->unsaid > UNSAID_MAX && dialog->saying > 1)
+	/* One client has no more rows wait for him than one answer may have. */
+	if (dialog->unsaid > ROWS_MAX && dialog->saying > 1)
 		dialog->out.overflow = true;
 	return false;
 }

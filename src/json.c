@@ -436,7 +436,7 @@ static bool add_row(struct row_list *list, struct pair row)
 		list->rows = memory_grow(list->rows, list->room * sizeof(row));
 	}
 	list->rows[list->n++] = row;
-	return list->bytes <= JSON_ROWS_MAX;
+	return list->bytes <= ROWS_MAX;
 }
 
 /* A member of a list, or of an object where `named`, that begins with `part`. A false or null in an

@@ -25,12 +25,9 @@ struct json_rules {
 enum status json_value(struct str text, const struct json_rules *rules, struct arena *mem,
 	struct str *value, const char **why);
 
-/* More than these bytes of rows are refused. */
-enum { JSON_ROWS_MAX = 64 << 20 };
-
 /* The document, behind which a NUL follows, as the answer to an iteration: a list of names (values are
  * left empty and *only_names is set), or an object of names and values, those without a value left out.
- * A document that is a list is taken whole, whatever the pointer. False with *why when it is neither.
+ * A document that is a list is taken whole, whatever the pointer. False with *why when it is neither, or has more than ROWS_MAX.
  * Names and values go to `mem`, or point into `text`; besides there is one row at a time in memory, or
  * the whole document where a pointer leads into it. */
 bool json_rows(struct str text, const struct json_rules *rules, struct arena *mem,

@@ -156,7 +156,7 @@ void query_cancel(struct query *query)
 	} else {
 		assert(query->phase == Q_RUNNING);
 		cancel_work(query);
-		query_note(query, "cancelled", "%s", "nobody waits for it any more");
+		query_note(query, "cancelled", "nobody waits for it any more");
 		end(query);
 	}
 	become_idle(query);

@@ -53,6 +53,9 @@ struct question {
 	uint64_t expire_secs;         /* change: what is set lives so long; 0: for ever */
 };
 
+/* More bytes of rows than these, with a struct pair for each, no answer has. */
+enum { ROWS_MAX = 64 << 20 };
+
 struct answer {
 	enum status status; /* ST_NOTFOUND to a change: what was to be incremented is not there */
 	/* ST_TEMP, ST_PERM: for people; never holds secrets or values. ST_NOTFOUND of OP_AUTH: what the
