@@ -130,10 +130,18 @@ static void flush(struct conn *conn)
 		used(conn); /* he reads, if slowly */
 }
 
+/* Requests were read, and are decoded as soon as others had their turn. */
+static bool has_requests(const struct conn *conn)
+{
+	return conn->in.len > 0 && conn->dialog.unfinished && dialog_may_read(&conn->dialog);
+}
+
+/* Nothing is read on top of requests that wait: who sends faster than he is served would have more and more
+ * of them here, and each would be moved for all before it. */
 static void on_ready(struct watch *io, unsigned what)
 {
 	struct conn *conn = (struct conn *)(void *)((char *)io - offsetof(struct conn, io));
-	if (what & WATCH_READ)
+	if ((what & WATCH_READ) && !has_requests(conn))
 		receive(conn);
 	settle(conn);
 }
@@ -182,7 +190,7 @@ static bool read_rest(struct conn *conn)
 	if (conn->in.len == 0 || dialog->gone || !dialog_may_read(dialog))
 		return true;
 	buf_consume(&conn->in, dialog_read(dialog, buf_str(&conn->in)));
-	return !(dialog->unfinished && dialog_may_read(dialog));
+	return !has_requests(conn);
 }
 
 /* Sends what can be sent; false: that makes room for requests that nothing else would wake up. */

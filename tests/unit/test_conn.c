@@ -6,6 +6,8 @@
 #include <cmocka.h>
 
 #include <event2/event.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -195,6 +197,49 @@ static void test_unfinished(void **state)
 	stand_close(&stand);
 }
 
+static size_t refill(int client)
+{
+	static char requests[4096];
+	size_t sent = 0;
+	ssize_t n;
+	for (size_t i = 0; i < sizeof(requests); i += 4)
+		memcpy(requests + i, "1: ,", 4);
+	while ((n = write(client, requests, sizeof(requests))) > 0)
+		sent += (size_t)n;
+	return sent;
+}
+
+static size_t read_all(int client)
+{
+	static char bytes[1 << 16];
+	size_t got = 0;
+	ssize_t n;
+	while ((n = read(client, bytes, sizeof(bytes))) > 0)
+		got += (size_t)n;
+	return got;
+}
+
+/* Who sends without a pause, and reads, has no more in the daemon's memory than was read at once. */
+static void test_flood(void **state)
+{
+	const size_t request = 4, reply = strlen("18:PERM unknown table,"), most = 96 * 1024;
+	struct stand stand;
+	size_t sent = 0, answers = 0;
+	(void)state;
+	stand_open(&stand, 0);
+	int client = stand_connect(&stand), queued = 0;
+	for (int i = 0; i < 300; i++) {
+		sent += refill(client) / request;
+		event_base_loop(worker_base(stand.worker), EVLOOP_NONBLOCK);
+		answers += read_all(client);
+		assert_int_equal(ioctl(client, SIOCOUTQ, &queued), 0);
+		/* `queued` counts what the kernel has around the bytes as well: no less than these */
+		assert_true((sent - answers / reply) * request < (size_t)queued + most);
+	}
+	close(client);
+	stand_close(&stand);
+}
+
 /* In the middle of a request that the old limit allowed. */
 static void test_a_smaller_limit(void **state)
 {
@@ -228,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_idle_reader),
 		cmocka_unit_test(test_another_idle_timeout),
 		cmocka_unit_test(test_unfinished),
+		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_a_smaller_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
