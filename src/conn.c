@@ -126,8 +126,8 @@ static void flush(struct conn *conn)
 		return;
 	}
 	dialog_sent(dialog, n > 0 ? (size_t)n : 0);
-	if (n > 0 && dialog->out.len > 0)
-		used(conn); /* he reads, if slowly */
+	if (n > 0)
+		used(conn); /* he reads; and who was answered just now is not idle since he asked */
 }
 
 /* Requests were read, and are decoded as soon as others had their turn. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "conn.h"
+#include "query.h"
 
 static uint64_t now_ms = 1000;
 
@@ -20,13 +21,13 @@ static uint64_t fixed_clock(void)
 	return now_ms;
 }
 
-/* A worker without tables, and a socketmap listener's group in it. */
 /* All of socketmap's settings. */
 struct limits {
 	int64_t max_request;
 	bool any_name;
 };
 
+/* A worker, and a socketmap listener's group in it. */
 struct stand {
 	struct worker *worker;
 	struct conn_group group;
@@ -34,9 +35,32 @@ struct stand {
 	struct limits limits;
 };
 
+/* A table that answers when the test says so. */
+static struct query *asked;
+
+static void slow_start(struct query *query)
+{
+	asked = query;
+}
+
+static void slow_cancel(struct query *query)
+{
+	assert_ptr_equal(query, asked);
+	asked = NULL;
+}
+
+static const struct backend slow = {
+	.name = "slow", .ops = CAN(OP_LOOKUP), .start = slow_start, .cancel = slow_cancel};
+
 static void stand_open(struct stand *stand, int64_t idle_timeout)
 {
-	static const struct config config = {.threads = 1};
+	static struct table_conf table = {
+		.name = "slow",
+		.backend = &slow,
+		.ops = CAN(OP_LOOKUP),
+		.options.timeout = 60000,
+	};
+	static const struct config config = {.threads = 1, .ntables = 1, .tables = &table};
 	struct error error;
 	*stand = (struct stand){.limits.max_request = 100000};
 	stand->conf = (struct listen_conf){
@@ -167,6 +191,31 @@ static void test_another_idle_timeout(void **state)
 	stand_close(&stand);
 }
 
+/* Who waited long for his answer has all of his time from then on. */
+static void test_idle_since_the_answer(void **state)
+{
+	struct stand stand;
+	(void)state;
+	stand_open(&stand, 1000);
+	int client = stand_connect(&stand);
+	assert_int_equal(write(client, "6:slow k,", 9), 9);
+	stand_run(&stand);
+	let_pass(&stand, 1900);
+	let_pass(&stand, 900);
+	turn_enter(worker_turn(stand.worker));
+	query_notfound(asked);
+	turn_leave(worker_turn(stand.worker));
+	stand_run(&stand);
+	read_some(client);
+	let_pass(&stand, 200);
+	let_pass(&stand, 700);
+	assert_int_equal(stand.group.open, 1);
+	let_pass(&stand, 200);
+	assert_int_equal(stand.group.open, 0);
+	close(client);
+	stand_close(&stand);
+}
+
 /* Where the idle may stay, the middle of a request is no place to stay in, nor is it before answers that
  * nobody reads. */
 static void test_unfinished(void **state)
@@ -271,6 +320,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_late_for_the_drain),
 		cmocka_unit_test(test_idle_reader),
+		cmocka_unit_test(test_idle_since_the_answer),
 		cmocka_unit_test(test_another_idle_timeout),
 		cmocka_unit_test(test_unfinished),
 		cmocka_unit_test(test_flood),
