@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -258,6 +259,16 @@ static const char *phrase(int code)
 	}
 }
 
+/* Only of what length the body would be: evhttp sends what it is given, and the client would take that for
+ * the beginning of the next answer. */
+static void leave_out(struct evkeyvalq *headers, struct evbuffer *body)
+{
+	char length[24];
+	snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
+	evhttp_add_header(headers, "Content-Length", length);
+	evbuffer_drain(body, evbuffer_get_length(body));
+}
+
 /* Takes `bytes`, the body. */
 static void answer(struct web_request *request, int code, const char *type, struct evbuffer *bytes)
 {
@@ -278,6 +289,8 @@ static void answer(struct web_request *request, int code, const char *type, stru
 		evhttp_add_header(headers, "Allow", request->allow);
 	if (request->web->draining)
 		evhttp_add_header(headers, "Connection", "close");
+	if (evhttp_request_get_command(http) == EVHTTP_REQ_HEAD)
+		leave_out(headers, bytes);
 	unwatch(request); /* evhttp may be done with the connection before it returns */
 	evhttp_send_reply(http, code, phrase(code), bytes);
 	evbuffer_free(bytes);

@@ -16,7 +16,7 @@ struct evhttp_request;
 struct web_request;
 
 enum web_method {
-	WEB_GET = 1, /* HEAD as well: evhttp leaves the body out */
+	WEB_GET = 1, /* HEAD as well: web.c leaves the body out */
 	WEB_PUT = 2,
 	WEB_DELETE = 4,
 	WEB_POST = 8,

@@ -189,11 +189,26 @@ class Paths(Served):
                 self.assertEqual(answer.headers["cache-control"], "no-store")
                 head = client.ask("HEAD", path)
                 self.assertEqual((head.status, head.body), (200, b""))
+                self.assertEqual(head.headers["content-type"], kind)
         self.assertEqual(client.get("/health").json(), {"status": "ok"})
         self.assertEqual(client.get("/ready").json(), {"status": "ok", "tables": []})
         self.assertEqual(client.get("/v1/tables").json(), {"tables": [
             {"name": "mem", "type": "memory", "operations": ["lookup", "iterate", "change"]},
             {"name": "static", "type": "static", "operations": ["lookup", "iterate"]}]})
+
+    def test_head_has_no_body(self):
+        """A client would take it for the next answer."""
+        self.start()
+        for path, length in (("/health", 16), ("/v1/lookup/static?key=k", 28), ("/v1/lookup/static?key=none", 22)):
+            sock = self.raw()
+            sock.sendall(b"HEAD %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode() * 2
+                         + b"HEAD %b HTTP/1.1\r\nConnection: close\r\n\r\n" % path.encode())
+            heads = b"".join(iter(lambda: sock.recv(65536), b"")).split(b"\r\n\r\n")
+            self.assertEqual(heads.pop(), b"")
+            self.assertEqual(len(heads), 3, heads)
+            for head in heads:
+                self.assertTrue(head.startswith(b"HTTP/1.1 "), head)
+                self.assertIn(b"\r\nContent-Length: %d\r\n" % length, head + b"\r\n")
 
     def test_every_path_is_on_the_index(self):
         self.start()
