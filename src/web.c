@@ -321,8 +321,8 @@ void web_answer_buf(struct web_request *request, int code, const char *type, str
 	answer(request, code, type, bytes);
 }
 
-/* The client's end while he waits. Who only closes his own side has left too: no client of HTTP does
- * that and goes on to listen. */
+/* The client's end while a table lets him wait. Who only closes his own side has left too: that looks the
+ * same. */
 static void on_left(evutil_socket_t fd, short what, void *arg)
 {
 	struct web_request *request = arg;
@@ -383,13 +383,14 @@ static void read_request(struct web_request *request, struct evhttp_request *htt
 	request->body = (struct str){body, n};
 }
 
-/* At the end of the turn, when it has not been answered in it. While we drain, the client's end could not
- * be told from ours. */
+/* At the end of the turn, when a table lets him wait. Figures come before long, and who pipes his request into
+ * nc(1) closes his side with it: he is answered. While we drain, the client's end could not be told from
+ * ours. */
 static void watch(struct job *job)
 {
 	struct web_request *request =
 		(struct web_request *)(void *)((char *)job - offsetof(struct web_request, watch));
-	if (request->web->draining)
+	if (request->web->draining || request->query.phase == Q_IDLE)
 		return;
 	request->left = event_new(worker_base(request->web->home), descriptor_of(request),
 		EV_CLOSED, on_left, request);

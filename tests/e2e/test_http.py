@@ -210,6 +210,17 @@ class Paths(Served):
                 self.assertTrue(head.startswith(b"HTTP/1.1 "), head)
                 self.assertIn(b"\r\nContent-Length: %d\r\n" % length, head + b"\r\n")
 
+    def test_a_request_from_a_pipe(self):
+        """As nc(1) sends it, which closes its side behind it."""
+        self.start()
+        for path in ("/", "/health", "/ready", "/metrics", "/v1/stats", "/v1/tables", "/v1/lookup/static?key=k"):
+            for _ in range(10):
+                sock = self.raw()
+                sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+                sock.shutdown(socket.SHUT_WR)
+                answer = b"".join(iter(lambda: sock.recv(65536), b""))
+                self.assertTrue(answer.startswith(b"HTTP/1.0 200 OK\r\n"), (path, answer[:100]))
+
     def test_every_path_is_on_the_index(self):
         self.start()
         text = self.client().get("/").body.decode()
