@@ -148,22 +148,52 @@ static bool bind_unix(struct listener *listener, struct error *error)
 	return change_file(listener, &listener->born, conf, error);
 }
 
-static bool bind_one(
-	struct listener *listener, const struct addrinfo *info, bool any, struct error *error)
+/* 0, or errno. */
+static int bind_one(struct listener *listener, const struct addrinfo *info, bool any)
 {
 	int on = 1, off = 0, fd = new_socket(info->ai_family);
 	if (fd < 0)
-		return error_set(error, "no socket: %s", strerror(errno));
+		return errno;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (info->ai_family ==
 		AF_INET6) /* ":PORT" is both; an address written out is itself alone */
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, any ? &off : &on, sizeof(on));
 	if (bind(fd, info->ai_addr, info->ai_addrlen) != 0) {
+		int why = errno;
 		close(fd);
-		return error_set(error, "cannot bind: %s", strerror(errno));
+		return why;
 	}
 	add_door(listener, fd);
-	return true;
+	return 0;
+}
+
+/* This machine has no such address, or no IPv6 at all. */
+static bool is_absent(int why)
+{
+	return why == EADDRNOTAVAIL || why == EAFNOSUPPORT;
+}
+
+static bool is_repeated(const struct addrinfo *first, const struct addrinfo *info)
+{
+	for (; first != info; first = first->ai_next)
+		if (first->ai_addrlen == info->ai_addrlen &&
+			memcmp(first->ai_addr, info->ai_addr, info->ai_addrlen) == 0)
+			return true;
+	return false;
+}
+
+/* Of a name's addresses those that are here; but where one of them is taken, some clients would reach somebody
+ * else. 0, or errno. */
+static int bind_all(struct listener *listener, const struct addrinfo *found, bool any)
+{
+	int failed = 0;
+	for (const struct addrinfo *info = found; info; info = info->ai_next) {
+		int why = is_repeated(found, info) ? 0 : bind_one(listener, info, any);
+		if (why != 0 && !is_absent(why))
+			return why;
+		failed = why != 0 ? why : failed;
+	}
+	return listener->ndoors > 0 ? 0 : failed;
 }
 
 static bool bind_inet(struct listener *listener, struct error *error)
@@ -177,18 +207,17 @@ static bool bind_inet(struct listener *listener, struct error *error)
 	int code = getaddrinfo(any ? "::" : address->host, address->port, &hints, &found);
 	if (code != 0)
 		return error_set(error, "cannot find %s: %s", address->host, gai_strerror(code));
-	for (struct addrinfo *info = found; info; info = info->ai_next)
-		bind_one(listener, info, any, error);
+	int why = bind_all(listener, found, any);
 	freeaddrinfo(found);
-	if (listener->ndoors == 0 && any) { /* a machine without IPv6 */
+	if (any && is_absent(why)) {
 		struct sockaddr_in v4 = {
 			.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(address->port))};
 		struct addrinfo info = {.ai_family = AF_INET,
 			.ai_addr = (struct sockaddr *)&v4,
 			.ai_addrlen = sizeof(v4)};
-		bind_one(listener, &info, any, error);
+		why = bind_one(listener, &info, any);
 	}
-	return listener->ndoors > 0;
+	return why == 0 || error_set(error, "cannot bind: %s", strerror(why));
 }
 
 /* Sockets that systemd passed, by name: sd_listen_fds_with_names(3). We listen on copies: a name that

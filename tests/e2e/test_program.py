@@ -13,10 +13,11 @@ import threading
 import time
 import unittest
 
-from harness import Backend, Case, Dict, Mapmux, Reply, Socketmap, free_port, serve, tempdir, url, wait_until
+from harness import (Backend, Case, Dict, Mapmux, Reply, Socketmap, free_port, run, serve, tempdir, url,
+                     wait_until)
 from harness.backend import as_json
 from harness.base import answers
-from harness.mapmux import document, mapmux
+from harness.mapmux import binary, document, mapmux
 
 STATIC = ("--name", "t", "--type", "static", "--param", "key=value")
 HEAD = "listeners:\n  - {protocol: socketmap, address: \"unix:{dir}/s\"}\n"       # lines 1 and 2
@@ -483,6 +484,31 @@ class Sockets(Case):
             self.assertTrue(done.stderr)
         with Socketmap(path) as client:
             self.assertEqual(client.ask("t", "key"), ("OK", "value"))
+
+    def test_a_name_of_two_addresses(self):
+        """Both, or none: clients of the other would reach somebody else. One that this machine lacks may be missing."""
+        hosts, port = tempdir(self) + "/hosts", free_port()
+        with open(hosts, "w", encoding="ascii") as file:
+            for name, addresses in (("two", "12"), ("twice", "11"), ("absent", "13")):
+                file.writelines(f"{'192.0.2.1' if last == '3' else '127.0.0.' + last} {name}.test\n" for last in addresses)
+        wrap = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+
+        def listen(name):
+            return [f"--listen=socketmap:{name}.test:{port}", *STATIC]      # nobody here can resolve it to wait for it
+
+        def ask(address):
+            with Socketmap((address, port)) as client:
+                return client.ask("t", "key")
+        for name, addresses in (("two", "12"), ("twice", "1"), ("absent", "1")):
+            mux = Mapmux(self, *listen(name), wrap=wrap)
+            wait_until(lambda: " is ready: " in mux.log(), "it listens")
+            for last in addresses:
+                self.assertEqual(ask("127.0.0." + last), ("OK", "value"))
+            mux.stop()
+        with socket.create_server(("127.0.0.2", port)):
+            done = run([*wrap, binary(), *listen("two")])
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"two.test:{port}: cannot bind: Address already in use", done.stderr.decode())
 
     def test_what_is_no_socket_is_left_alone(self):
         path = tempdir(self) + "/s"
