@@ -248,6 +248,8 @@ static const char *phrase(int code)
 		return "Bad Request";
 	case 401:
 		return "Unauthorized";
+	case 403:
+		return "Forbidden";
 	case 404:
 		return "Not Found";
 	case 405:
@@ -356,11 +358,14 @@ static enum web_method method_of(struct evhttp_request *http)
 	}
 }
 
+static struct str header(struct evhttp_request *http, const char *name)
+{
+	return str_of(evhttp_find_header(evhttp_request_get_input_headers(http), name));
+}
+
 static struct str token_of(struct evhttp_request *http)
 {
-	struct str text =
-		str_of(evhttp_find_header(evhttp_request_get_input_headers(http), "Authorization"));
-	struct str scheme;
+	struct str text = header(http, "Authorization"), scheme;
 	if (!str_cut(&text, ' ', &scheme) || scheme.len != 6 ||
 		strncasecmp(scheme.ptr, "Bearer", 6) != 0)
 		return STR("");
@@ -379,6 +384,8 @@ static void read_request(struct web_request *request, struct evhttp_request *htt
 		request->params = str_of(evhttp_uri_get_query(uri));
 	}
 	request->token = token_of(http);
+	request->host = header(http, "Host");
+	request->origin = header(http, "Origin");
 	evbuffer_copyout(in, body, n);
 	request->body = (struct str){body, n};
 }

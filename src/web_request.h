@@ -34,8 +34,9 @@ struct web_request {
 	struct str path;   /* as it was sent, up to the '?' */
 	struct str params; /* as they were sent, behind it */
 	struct str body;
-	struct str token;  /* what he showed as a Bearer */
-	const char *allow; /* of a 405: the methods that the path takes */
+	struct str token;        /* what he showed as a Bearer */
+	struct str host, origin; /* the headers of these names; empty: none */
+	const char *allow;       /* of a 405: the methods that the path takes */
 
 	struct query query;
 	struct question ask;

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "front_http.h"
+#include "web_origin.h"
 #include "web_text.h"
 
 #define TEXT "text/plain; charset=utf-8"
@@ -183,11 +184,29 @@ static bool knows_token(const struct web_request *request)
 	return conf->token[0] == '\0' || str_eq_secret(str_of(conf->token), request->token);
 }
 
+/* Nobody has to show a token at a socket that browsers can connect to. */
+static bool is_open_to_browsers(const struct web_request *request)
+{
+	const struct listen_conf *listen = web_conf(request);
+	const struct http_conf *conf = listen->conf;
+	return conf->token[0] == '\0' && listen->address.kind == ADDRESS_INET;
+}
+
 void web_route(struct web_request *request)
 {
 	struct str allow = {"", 0};
 	if (!knows_token(request)) {
 		web_refuse(request, 401, "bad_token", "this needs Authorization: Bearer TOKEN");
+		return;
+	}
+	if (is_open_to_browsers(request) && !web_is_own_host(request->host)) {
+		web_refuse(request, 403, "foreign_host",
+			"without a token the Host has to be an address, or a name without a dot");
+		return;
+	}
+	if (is_open_to_browsers(request) && !web_is_own_page(request->origin, request->host)) {
+		web_refuse(request, 403, "foreign_page",
+			"without a token pages of another Origin are not answered");
 		return;
 	}
 	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes); i++) {

@@ -677,6 +677,33 @@ class Tokens(Served):
             self.assertEqual(client.get("/health").status, 200)
 
 
+class Browsers(Served):
+    """What pages from elsewhere may make a browser on this machine do."""
+
+    def test_pages_from_elsewhere(self):
+        self.start()
+        client = self.client()
+        evil, own = "http://evil.example", f"http://127.0.0.1:{self.port}"
+        for headers in ({"Host": f"evil.example:{self.port}"},      # its name leads here by now
+                        {"Host": f"evil.example:{self.port}", "Origin": f"{evil}:{self.port}"},
+                        {"Origin": evil}, {"Origin": "null"}, {"Origin": f"{own}0"}):
+            for method, path in (("GET", "/v1/lookup/static?key=k"), ("PUT", "/v1/lookup/mem?key=k"),
+                                 ("POST", "/v1/cache/purge"), ("GET", "/metrics")):
+                with self.subTest(f"{method} {path} {headers}"):
+                    answer = client.ask(method, path, b"x" if method == "PUT" else None, headers)
+                    self.assertEqual((answer.status, answer.json()["status"]), (403, "error"))
+        self.assertEqual(client.lookup("mem", "k").status, 404)
+        for headers in ({}, {"Host": f"localhost:{self.port}"}, {"Host": "mapmux"}, {"Origin": own}):
+            self.assertEqual(client.ask("POST", "/v1/cache/purge", headers=headers).status, 200, headers)
+
+    def test_not_with_a_token_nor_at_a_unix_socket(self):
+        self.start(http={"token": "s3cret"})
+        headers = {"Host": "mail.example.org", "Origin": "https://mail.example.org"}
+        for client in (self.client("s3cret"), self.client(unix=True)):
+            self.assertEqual(client.ask("GET", "/health", headers=headers).status, 200)
+            self.assertEqual(client.ask("GET", "/health", headers={"Origin": "http://other.example"}).status, 200)
+
+
 class Clients(Served):
     """Those that are slow, silent, too many, or gone."""
 

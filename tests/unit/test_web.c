@@ -14,6 +14,7 @@
 #include "config.h"
 #include "json.h"
 #include "survey.h"
+#include "web_origin.h"
 #include "web_params.h"
 #include "web_text.h"
 
@@ -72,6 +73,37 @@ static void parameters_are_found(void **state)
 	finds("key=a&key=a", WEB_MALFORMED, NULL);
 	finds("key=%zz", WEB_MALFORMED, NULL);
 	finds("user=%zz&key=1", WEB_FOUND, "1");
+}
+
+/* ---- browsers ---- */
+
+static void hosts_that_nobody_else_owns(void **state)
+{
+	(void)state;
+	assert_true(web_is_own_host(STR("")));
+	assert_true(web_is_own_host(STR("127.0.0.1:10002")));
+	assert_true(web_is_own_host(STR("192.0.2.255")));
+	assert_true(web_is_own_host(STR("[::1]:10002")));
+	assert_true(web_is_own_host(STR("localhost:10002")));
+	assert_true(web_is_own_host(STR("mapmux")));
+	assert_false(web_is_own_host(STR("evil.example:10002")));
+	assert_false(web_is_own_host(STR("127.0.0.1.evil.example")));
+	assert_false(web_is_own_host(STR("127.0.0.256")));
+	assert_false(web_is_own_host(STR("localhost.")));
+	assert_false(web_is_own_host(STR("127.0.0.1@evil.example")));
+}
+
+static void pages_of_the_same_host(void **state)
+{
+	const struct str host = STR("127.0.0.1:10002");
+	(void)state;
+	assert_true(web_is_own_page(STR(""), host));
+	assert_true(web_is_own_page(STR("http://127.0.0.1:10002"), host));
+	assert_true(web_is_own_page(STR("https://LOCALHOST:1"), STR("localhost:1")));
+	assert_false(web_is_own_page(STR("null"), host));
+	assert_false(web_is_own_page(STR("http://127.0.0.1:80"), host));
+	assert_false(web_is_own_page(STR("http://evil.example"), host));
+	assert_false(web_is_own_page(STR("http://evil.example"), STR("")));
 }
 
 /* ---- where no token is needed ---- */
@@ -353,6 +385,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(percents_are_decoded),
 		cmocka_unit_test(parameters_are_found),
+		cmocka_unit_test(hosts_that_nobody_else_owns),
+		cmocka_unit_test(pages_of_the_same_host),
 		cmocka_unit_test(local_addresses),
 		cmocka_unit_test_setup_teardown(all_workers_are_added_up, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(an_open_breaker_fails, set_up, tear_down),
