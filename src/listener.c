@@ -305,6 +305,14 @@ const struct listen_conf *listener_conf(const struct listener *listener)
 	return listener->conf;
 }
 
+/* What cannot be looked at is not lost: after `user:` its directory may be closed to us. */
+bool listener_is_lost(const struct listener *listener)
+{
+	struct stat st;
+	errno = 0;
+	return listener->path && !is_own_file(listener, &st) && (errno == 0 || errno == ENOENT);
+}
+
 bool listener_change_file(const struct listener *listener, const struct listen_conf *from,
 	const struct listen_conf *to, struct error *error)
 {

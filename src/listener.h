@@ -19,6 +19,9 @@ void listener_take_file(struct listener *listener, struct listener *old);
 /* What it listens by: the newest of a reload. */
 const struct listen_conf *listener_conf(const struct listener *listener);
 
+/* The name of its unix socket's file is gone, or leads to another's: nobody can connect any more. */
+bool listener_is_lost(const struct listener *listener);
+
 /* Gives a unix socket's file the owner and the mode that `to` says, where they differ from those of
  * `from`. On false they are as before. */
 bool listener_change_file(const struct listener *listener, const struct listen_conf *from,

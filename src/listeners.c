@@ -25,12 +25,13 @@ static bool stays(const struct planned *item)
 
 /* ---- preparing ---- */
 
+/* One that nobody can connect to any more goes, and its address is bound anew. */
 static struct listener *find_address(
 	const struct listeners *listeners, const struct listen_conf *conf)
 {
 	for (size_t i = 0; i < listeners->n; i++)
 		if (strcmp(listener_conf(listeners->all[i])->address_text, conf->address_text) == 0)
-			return listeners->all[i];
+			return listener_is_lost(listeners->all[i]) ? NULL : listeners->all[i];
 	return NULL;
 }
 

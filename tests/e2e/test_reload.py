@@ -423,13 +423,18 @@ class Wrong(Reloaded):
         self.reload(self.tables, [*self.listeners(), nowhere], word=FAILED)
         self.check()
 
-    def test_files_that_cannot_be_changed(self):
-        """The second file is gone: the first one gets its mode back."""
-        os.unlink(self.path("dict"))
-        log = self.reload(self.tables, [dict(item, mode="0600") for item in self.listeners()], word=FAILED)
-        self.assertIn("its file is gone", log)
-        self.assertEqual(stat.S_IMODE(os.stat(self.path("socketmap")).st_mode), 0o666)
+    def test_a_file_that_is_taken(self):
+        """The place of a socket's file has something else in it by now."""
+        os.rename(self.path("dict"), self.path("elsewhere"))
+        self.write("dict", "precious")
+        log = self.reload([static("t", k="2")], word=FAILED)
+        self.assertIn("the file exists and is no socket", log)
         self.assertEqual(self.client.ask("t", "k"), ("OK", "1"))
+        with open(self.path("dict"), encoding="ascii") as file:
+            self.assertEqual(file.read(), "precious")
+        os.rename(self.path("elsewhere"), self.path("dict"))
+        self.hangup(DONE)
+        self.assertEqual(self.client.ask("t", "k"), ("OK", "2"))
 
 
 class Listeners(Reloaded):
@@ -512,6 +517,36 @@ class Listeners(Reloaded):
             self.reload([static("t", k="1")], [dict(where, **keys)])
             self.assertEqual(seen(), expected)
             self.assertEqual(client.lookup("shared/k").value, "1")
+
+    def test_a_file_that_is_gone(self):
+        """Who has lost his way to the socket finds it again behind a reload; whoever is connected is answered."""
+        self.start([static("t", k="1")])
+        client, before = self.socketmap(), self.descriptors()
+        client.request("t", "k")
+        self.assertEqual(client.reply(), ("OK", "1"))
+        for number in range(2, 5):
+            os.unlink(self.path("socketmap"))
+            self.reload([static("t", k=str(number))], [dict(item, mode="0600") for item in self.listeners()])
+            self.assertEqual(self.ask("t", "k"), ("OK", str(number)))
+            self.assertEqual(stat.S_IMODE(os.stat(self.path("socketmap")).st_mode), 0o600)
+        with self.assertRaises(Closed):
+            client.fill()
+        client.close()
+        wait_until(lambda: self.descriptors() <= before, lambda: f"{self.descriptors()} after {before}")
+        self.mux.stop()
+        self.assertFalse(os.path.exists(self.path("socketmap")))
+
+    def test_files_that_cannot_be_changed(self):
+        """The second file is root's: the first one gets its mode back."""
+        os.chmod(self.dir, 0o777)
+        mine, roots = self.listeners()
+        mine["user"] = "nobody"
+        self.start([static("t", k="1")], [mine, roots], user="nobody", group="nogroup")
+        log = self.reload([static("t", k="2")], [dict(item, mode="0600") for item in (mine, roots)], word=FAILED,
+                          user="nobody", group="nogroup")
+        self.assertIn("cannot set its mode", log)
+        self.assertEqual(stat.S_IMODE(os.stat(self.path("socketmap")).st_mode), 0o666)
+        self.assertEqual(self.ask("t", "k"), ("OK", "1"))
 
     def test_without_privileges(self):
         os.chmod(self.dir, 0o777)
