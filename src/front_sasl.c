@@ -23,7 +23,7 @@ static const struct setting settings[] = {
 		.fallback = "close",
 		.choices = outage_choices,
 		.help = "when the table fails: close the connection (Postfix says 454), or FAIL "
-			"with `temp` (Postfix says 535; Exim and others know it)"},
+			"with `temp` (Postfix and Exim say 535; others may know it)"},
 	{.name = "timeout",
 		.kind = SET_MSEC,
 		AT(attempts.within),
@@ -193,7 +193,8 @@ static enum decoded take_auth(struct sasl_step *step, struct str rest)
 		return DECODE_REFUSED;
 	}
 	struct exchange *exchange = exchange_new(step->session, &auth, mech);
-	if (!auth.has_resp)
+	if (auth.resp.len ==
+		0) /* Exim always has a `resp=`: without a word behind it there is none */
 		return sasl_challenge(step, exchange);
 	/* RFC 4954: a single '=' is a response without a byte. */
 	return sasl_respond(step, exchange, str_eq(auth.resp, STR("=")) ? STR("") : auth.resp);
