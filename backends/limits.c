@@ -1,7 +1,7 @@
 /* Limits as people and services write them. */
 #include "limits.h"
 
-#include "json.h"
+#include "text/json.h"
 
 static const uint64_t max_ms = UINT64_C(366) * 24 * 3600 * 1000, max_most = UINT64_C(1000000000);
 

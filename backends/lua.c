@@ -2,12 +2,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "digest.h"
+#include "model/digest.h"
 #include "http_settings.h"
-#include "json.h"
+#include "text/json.h"
 #include "list.h"
 #include "lua_parts.h"
-#include "worker.h"
+#include "engine/worker.h"
 
 enum { RETRY_MS = 1000 }; /* a script that fails to load again is tried so often */
 

@@ -5,13 +5,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "buf.h"
-#include "json.h"
+#include "base/buf.h"
+#include "text/json.h"
 #include "limits.h"
 #include "list.h"
-#include "mail.h"
-#include "policy_action.h"
-#include "worker.h"
+#include "model/mail.h"
+#include "model/policy_action.h"
+#include "engine/worker.h"
 
 enum {
 	MAX_IDENTITY = 512, /* bytes; of a longer one only these count */

@@ -1,14 +1,14 @@
 /* The url table: its settings, and what can be prepared from them for all workers. */
 #include "url.h"
 
-#include "digest.h"
+#include "model/digest.h"
 #include "http_settings.h"
 
 #include <stdlib.h>
 #include <strings.h>
 #include <unistd.h>
 
-#include "worker.h"
+#include "engine/worker.h"
 
 static const char *const method_choices[] = {"GET", "POST", NULL};
 static const char *const body_choices[] = {"form", "json", NULL};

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "config_parts.h"
+#include "config/config_parts.h"
 
 #define LISTEN "listeners: [{protocol: socketmap, address: \"127.0.0.1:1\"}]\n"
 #define TABLES LISTEN "tables:\n" /* what follows begins in line 3 */

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "conn.h"
+#include "conn/conn.h"
 
 static uint64_t now_ms = 1000;
 
