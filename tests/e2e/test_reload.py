@@ -687,6 +687,39 @@ class Systemd(Reloaded):
             self.assertGreaterEqual(int(second.removeprefix(b"MONOTONIC_USEC=")), before)
             self.assertEqual(sock.recv(100), b"READY=1")
 
+    def test_watchdog(self):
+        """WATCHDOG=1 comes again and again, and not while a worker hangs."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.bind(self.path("notify"))
+        sock.settimeout(20)
+        os.mkfifo(self.path("gate"))
+        self.write("hang.lua", """
+            function lookup(key)
+                io.open(mapmux.config.began, "w"):close()
+                return io.open(mapmux.config.gate):read("a")    -- waits until somebody writes
+            end""")
+        hang = {"name": "hang", "type": "lua", "param": self.path("hang.lua"), "unsafe": "yes", "timeout": "30s",
+                "config": {"began": self.path("began"), "gate": self.path("gate")}}
+        self.start([hang], threads=1, env={"NOTIFY_SOCKET": self.path("notify"), "WATCHDOG_USEC": "60000000"})
+        self.assertEqual([sock.recv(100) for _ in range(3)], [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"])
+        client = self.socketmap()
+        client.request("hang", "k")
+        wait_until(lambda: os.path.exists(self.path("began")), what="the script's begin")
+        time.sleep(0.5)                         # one may be on its way
+        sock.settimeout(0)
+        with self.assertRaises(BlockingIOError):
+            while True:
+                sock.recv(100)
+        sock.settimeout(3)
+        with self.assertRaises(TimeoutError):
+            sock.recv(100)
+        with open(self.path("gate"), "w", encoding="ascii") as gate:
+            gate.write("free")
+        self.assertEqual(client.reply(), ("OK", "free"))
+        sock.settimeout(20)
+        self.assertEqual(sock.recv(100), b"WATCHDOG=1")
+
 
 class Load(Reloaded):
     """A hundred reloads, and every answer counted."""
