@@ -429,9 +429,21 @@ class Help(Case):
                 for word in ("param", *words):
                     self.assertIn(word, done.stdout.decode())
 
+    def test_wherever_it_is_asked_for(self):
+        whole, query = mapmux("help").stdout, mapmux("query", "--help").stdout
+        self.assertNotEqual(whole, query)
+        for args in (["--help"], ["-h"], ["serve", "--help"], ["serve", "-h"], ["check", "--help"],
+                     ["convert", "--help"], ["help", "serve"], ["help", "check"], ["help", "convert"], ["help", "--help"]):
+            with self.subTest(args):
+                done = mapmux(*args)
+                self.assertEqual((done.returncode, done.stderr, done.stdout), (0, b"", whole))
+        self.assertEqual(mapmux("help", "query").stdout, query)
+
     def test_unknown(self):
         self.assertEqual(mapmux("help", "nosuch").returncode, 1)
-        self.assertEqual(mapmux("explode").returncode, 1)
+        done = mapmux("explode")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("serve, check, query, convert, help, version", done.stderr.decode())
 
 
 class Sockets(Case):
