@@ -300,6 +300,17 @@ class Check(Case):
         self.assertFalse(os.path.exists(where + "/s"))
         self.assertFalse(answers(("127.0.0.1", port)))
 
+    def test_attributes_that_postfix_does_not_send(self):
+        """A lock that never locks is told of; a newer Postfix may send more, so it is no error."""
+        def told(key, identity):
+            done = mapmux("check", "--listen", f"policy:127.0.0.1:10003,table=t,key={key}", *STATIC, "--name", "l",
+                          "--type", "ratelimit", "--param", "1/h", "--option", f"identity={identity}")
+            self.assertEqual(done.returncode, 0)
+            return done.stderr.decode()
+        self.assertEqual(told("sender", "sender_domain client_address"), "")
+        self.assertIn('warn key: Postfix sends no attribute "sendr"', told("sendr", "sender"))
+        self.assertIn('identity: Postfix sends no attribute "sasl_user"', told("sender", "sasl_user sender"))
+
     def test_beside_a_running_server(self):
         path = tempdir(self) + "/s"
         args = ("--listen", f"socketmap:unix:{path}", *STATIC)
