@@ -4,6 +4,7 @@
 #include "digest.h"
 #include "http_settings.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <strings.h>
 #include <unistd.h>
@@ -257,7 +258,8 @@ static bool make_headers(
 			    error))
 			return error_prefix(error, "headers");
 	if (conf->auth_token[0] && conf->basic_auth[0])
-		return error_set(error, "auth_token and basic_auth: only one of them");
+		return error_set(
+			error, "basic_auth: cannot go with auth_token; allowed: one of the two");
 	if (headers.authorization && (conf->auth_token[0] || conf->basic_auth[0]))
 		return error_set(error, "headers: Authorization is set by another option already");
 	if (conf->auth_token[0] && !add_token(&headers, conf, error))
@@ -278,7 +280,7 @@ static const char *or_null(const char *text)
 static bool check_file(const char *option, const char *path, struct error *error)
 {
 	if (path[0] && access(path, R_OK) != 0)
-		return error_set(error, "%s: cannot read %s", option, path);
+		return error_set(error, "%s: cannot read %s: %s", option, path, strerror(errno));
 	return true;
 }
 

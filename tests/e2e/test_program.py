@@ -29,6 +29,14 @@ URL = HEAD + 'tables:\n  - name: t\n    type: url\n    param: "http://h/{}"\n'  
 # name: (the file, line of the error or None where several would do, a word of the message)
 BAD = {
     "unknown top-level key": (HEAD + TABLE + "lisners: []\n", 5, "lisners"),
+    "listeners in the singular": (HEAD.replace("listeners", "listener") + TABLE, 1, "did you mean listeners"),
+    "tables in the singular": (HEAD + TABLE.replace("tables", "table"), 3, "did you mean tables"),
+    "unknown top-level map of maps": (HEAD + TABLE + "backends:\n  a: {b: {c: d}}\n", 5, "backends: unknown key"),
+    "two ways to log in": (URL + "    auth_token: x\n    basic_auth: a:b\n", 8, "basic_auth: cannot go with auth_token"),
+    "authorities that are missing": (URL + '    ca_file: "{dir}/none"\n', 7, "No such file"),
+    "limit without a time": (HEAD + 'tables:\n  - {name: t, type: ratelimit, param: "100"}\n', 4, "no limit"),
+    "state that Postfix has not": (HEAD + "tables:\n  - {name: t, type: ratelimit, param: 1/h, states: [RCPT, EOM]}\n",
+                                   4, 'states: "EOM"'),
     "unknown key of a listener": (LISTENER + '    colour: red\n' + TABLE, 4, "colour"),
     "unknown key of a table": (STATIC_TABLE + "    param: a=1\n    colour: red\n", 7, "colour"),
     "option of another type": (STATIC_TABLE + "    param: a=1\n    auth_token: x\n", 7, "auth_token"),
@@ -79,7 +87,8 @@ BAD = {
     "empty chain": (HEAD + 'tables:\n  - name: t\n    type: chain\n    param: ""\n', None, "param"),
     "unset environment": (STATIC_TABLE + '    param: "a=${E2E_SURELY_UNSET}"\n', None, "E2E_SURELY_UNSET"),
     "no YAML": (HEAD + "tables: [\n", None, ""),
-    "tab in YAML": (HEAD + "tables:\n\t- {name: t}\n", None, ""),
+    "tab in YAML": (HEAD + "tables:\n\t- {name: t}\n", 4, "tab"),
+    "tab behind blanks": (STATIC_TABLE + "    entries:\n     \ta: b\n", 7, "tab"),
     "not UTF-8": (HEAD + TABLE + "# \udcff\udcfe\n", None, ""),
 }
 
@@ -525,7 +534,7 @@ class Sockets(Case):
     def test_missing_directory(self):
         done = mapmux("--listen", f"socketmap:unix:{tempdir(self)}/none/s", *STATIC)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("none/s", done.stderr.decode())
+        self.assertRegex(done.stderr.decode(), "none/s: cannot bind: there is no such directory")
 
     def test_privileges_are_dropped(self):
         where = tempdir(self)
