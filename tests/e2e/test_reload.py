@@ -3,6 +3,7 @@
 import grp
 import itertools
 import os
+import pathlib
 import pwd
 import random
 import re
@@ -16,11 +17,12 @@ import unittest
 
 from harness import Backend, Case, Dict, Mapmux, Reply, Socketmap, free_port, tempdir, url, wait_until
 from harness.backend import as_json
-from harness.base import answers
+from harness.base import answers, run
 from harness.mapmux import binary, document, sanitized
 from harness.pki import Authority
 from harness.wire import Closed
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 DONE, FAILED = "reloaded: ", "nothing was changed"
 
 
@@ -686,6 +688,26 @@ class Systemd(Reloaded):
             self.assertEqual(first, b"RELOADING=1")
             self.assertGreaterEqual(int(second.removeprefix(b"MONOTONIC_USEC=")), before)
             self.assertEqual(sock.recv(100), b"READY=1")
+
+    def test_shipped_unit(self):
+        """What conf/mapmux.service runs starts, is ready, and reloads."""
+        unit = (ROOT / "conf/mapmux.service").read_text(encoding="utf-8")
+        said = dict(line.split("=", 1) for line in unit.splitlines() if re.match("[A-Za-z]+=", line))
+        self.assertEqual((said["Type"], said["User"]), ("notify", "mapmux"))
+        self.assertGreater(int(said["WatchdogSec"]), 10)
+        file = self.write_config([static("t", k="1")])
+        words = [word.replace("/etc/mapmux/mapmux.yaml", file) for word in said["ExecStart"].split()]
+        self.assertIn(file, words)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.bind(self.path("notify"))
+        sock.settimeout(20)
+        self.mux = Mapmux(self, *words[1:], env={"NOTIFY_SOCKET": self.path("notify")})
+        self.assertEqual(sock.recv(100), b"READY=1")
+        done = run(["sh", "-c", said["ExecReload"]], env=dict(os.environ, MAINPID=str(self.mux.pid)))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(sock.recv(100).startswith(b"RELOADING=1\n"))
+        self.assertEqual(sock.recv(100), b"READY=1")
 
     def test_watchdog(self):
         """WATCHDOG=1 comes again and again, and not while a worker hangs."""
