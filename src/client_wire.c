@@ -63,10 +63,13 @@ bool endpoint_parse(
 		return true;
 	if (n < ASK_TCP && parse_map(rest, mem, endpoint, &why))
 		return true;
+	/* What it says to be allowed is so of an address, and would mislead here. */
+	struct str words = str_of(why.text), problem;
+	str_cut(&words, ';', &problem);
 	return error_set(error,
-		"endpoint '%s': %s; allowed: socketmap:unix:PATH:TABLE, "
+		"endpoint '%s': %.*s; allowed: socketmap:unix:PATH:TABLE, "
 		"socketmap:inet:HOST:PORT:TABLE, the same with dict or http, tcp:HOST:PORT",
-		text, why.text);
+		text, (int)problem.len, problem.ptr);
 }
 
 /* The connection. */

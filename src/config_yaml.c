@@ -45,15 +45,20 @@ static const char *place_of(struct reader *reader, size_t line, struct str key)
 
 /* -- events -- */
 
-/* libyaml finds "character that cannot start any token" there, and names no tab. */
-static bool is_indented_by_tab(struct str file, size_t line)
+/* The byte that libyaml stumbled over when a value or a key began; 0: it did not. */
+static char bad_start(const struct reader *reader)
 {
-	struct str text = {"", 0};
-	for (size_t i = 0; i < line; i++)
-		str_cut(&file, '\n', &text);
-	while (text.len > 0 && *text.ptr == ' ')
-		text = str_skip(text, 1);
-	return text.len > 0 && *text.ptr == '\t';
+	const yaml_mark_t *mark = &reader->parser.context_mark;
+	struct str rest = reader->file, line = {"", 0};
+	if (reader->parser.error != YAML_SCANNER_ERROR)
+		return '\0';
+	for (size_t i = 0; i <= mark->line; i++)
+		str_cut(&rest, '\n', &line);
+	for (size_t i = 0; i < mark->column && line.len > 0; i++) /* in characters */
+		do
+			line = str_skip(line, 1);
+		while (line.len > 0 && ((unsigned char)line.ptr[0] & 0xC0) == 0x80);
+	return line.len > 0 ? line.ptr[0] : '\0';
 }
 
 static bool syntax_error(struct reader *reader)
@@ -67,9 +72,14 @@ static bool syntax_error(struct reader *reader)
 			line += reader->file.ptr[i] == '\n';
 	}
 	const char *place = place_of(reader, line, STR("YAML"));
-	if (parser->error == YAML_SCANNER_ERROR && is_indented_by_tab(reader->file, line))
+	char start = bad_start(reader);
+	if (start == '\t')
 		return fail_at(
 			reader->error, place, "the line is indented with a tab; allowed: blanks");
+	if (start != '\0' && strchr("@`%*&", start))
+		return fail_at(reader->error, place,
+			"a text that begins with %c must be in quotes, like \"%c...\"", start,
+			start);
 	if (!parser->context)
 		return fail_at(reader->error, place, "%s", problem);
 	return fail_at(reader->error, place, "%s (%s that begins in line %zu)", problem,

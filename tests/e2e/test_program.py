@@ -88,6 +88,10 @@ BAD = {
     "unset environment": (STATIC_TABLE + '    param: "a=${E2E_SURELY_UNSET}"\n', None, "E2E_SURELY_UNSET"),
     "no YAML": (HEAD + "tables: [\n", None, ""),
     "tab in YAML": (HEAD + "tables:\n\t- {name: t}\n", 4, "tab"),
+    "catch-all without quotes": (STATIC_TABLE + "    entries:\n      ü: @x\n", 7, 'must be in quotes, like "@..."'),
+    "star without quotes": (STATIC_TABLE + "    entries:\n      *: a\n", 7, 'must be in quotes, like "*..."'),
+    "token of two lines": (URL + '    auth_token: "a\\nb"\n', 7, "auth_token: holds a control character"),
+    "token file of many lines": (URL + '    auth_token_file: /etc/passwd\n', 7, "auth_token_file: holds a control"),
     "tab behind blanks": (STATIC_TABLE + "    entries:\n     \ta: b\n", 7, "tab"),
     "not UTF-8": (HEAD + TABLE + "# \udcff\udcfe\n", None, ""),
 }
@@ -308,6 +312,16 @@ class Check(Case):
         self.assertNotIn("s3cr3t-t0ken", text + done.stderr.decode())
         self.assertFalse(os.path.exists(where + "/s"))
         self.assertFalse(answers(("127.0.0.1", port)))
+
+    def test_url_without_a_key(self):
+        for param, option, warned in (("http://h/alias/", "method=GET", True), ("http://h/{}", "method=GET", False),
+                                      ("http://h/?d={domain}", "method=GET", False),
+                                      ("http://h/policy", "method=POST", False)):
+            with self.subTest(param):
+                done = mapmux("check", "--listen", "http:127.0.0.1:10003", "--name", "t", "--type", "url", "--param",
+                              param, "--option", option)
+                self.assertEqual(done.returncode, 0)
+                self.assertEqual("has no placeholder" in done.stderr.decode(), warned, done.stderr)
 
     def test_attributes_that_postfix_does_not_send(self):
         """A lock that never locks is told of; a newer Postfix may send more, so it is no error."""
