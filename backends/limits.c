@@ -71,7 +71,8 @@ bool limits_parse(struct str text, struct window_rules *rules, struct error *err
 
 bool limits_are(struct str text)
 {
-	return text.len == 0 || str_has(text, '/');
+	uint64_t number; /* its unit was forgotten */
+	return text.len == 0 || str_has(text, '/') || str_u64(text, &number);
 }
 
 static bool read_object(

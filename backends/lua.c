@@ -1,4 +1,5 @@
 /* The lua backend: its settings, its states in the workers, and questions handed to scripts. */
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -158,7 +159,7 @@ static const char *or_null(const char *text)
 static bool check_file(const char *option, const char *path, struct error *error)
 {
 	if (path[0] && access(path, R_OK) != 0)
-		return error_set(error, "%s: cannot read %s", option, path);
+		return error_set(error, "%s: cannot read %s: %s", option, path, strerror(errno));
 	return true;
 }
 

@@ -21,18 +21,18 @@ static bool parse_place(
 {
 	struct str inet = STR("inet:");
 	if (!str_starts(place, inet) && !str_starts(place, STR("unix:")))
-		return error_set(error, "is none");
+		return error_set(error, "is not known");
 	if (str_starts(place, inet))
 		place = str_skip(place, inet.len);
 	return address_parse(arena_str(mem, place).ptr, mem, address, error) &&
-	       (address->kind != ADDRESS_SYSTEMD || error_set(error, "is none"));
+	       (address->kind != ADDRESS_SYSTEMD || error_set(error, "is not known"));
 }
 
 static bool parse_tcp(
 	struct str place, struct arena *mem, struct address *address, struct error *error)
 {
 	return address_parse(arena_str(mem, place).ptr, mem, address, error) &&
-	       (address->kind == ADDRESS_INET || error_set(error, "is none"));
+	       (address->kind == ADDRESS_INET || error_set(error, "is not known"));
 }
 
 /* As in Postfix what follows the last colon is the table. */
@@ -44,7 +44,7 @@ static bool parse_map(
 		n--;
 	endpoint->table = str_skip(rest, n);
 	if (n == 0)
-		return error_set(error, "is none");
+		return error_set(error, "is not known");
 	return parse_place((struct str){rest.ptr, n - 1}, mem, &endpoint->address, error);
 }
 
@@ -53,7 +53,7 @@ bool endpoint_parse(
 {
 	static const char *const names[] = {"socketmap", "dict", "http", "tcp"};
 	struct str rest = str_of(text), protocol;
-	struct error why = {"is none"};
+	struct error why = {"is not known"};
 	size_t n = 0;
 	str_cut(&rest, ':', &protocol);
 	while (n <= ASK_TCP && !str_eq(protocol, str_of(names[n])))
@@ -63,10 +63,13 @@ bool endpoint_parse(
 		return true;
 	if (n < ASK_TCP && parse_map(rest, mem, endpoint, &why))
 		return true;
+	/* What it says to be allowed is so of an address, and would mislead here. */
+	struct str words = str_of(why.text), problem;
+	str_cut(&words, ';', &problem);
 	return error_set(error,
-		"endpoint '%s': %s; allowed: socketmap:unix:PATH:TABLE, "
+		"endpoint '%s': %.*s; allowed: socketmap:unix:PATH:TABLE, "
 		"socketmap:inet:HOST:PORT:TABLE, the same with dict or http, tcp:HOST:PORT",
-		text, why.text);
+		text, (int)problem.len, problem.ptr);
 }
 
 /* The connection. */

@@ -39,6 +39,8 @@ struct entry *section_find(const struct section *section, const char *key)
 const char *section_place(struct draft *draft, const struct section *section, const char *key)
 {
 	const struct entry *entry = section_find(section, key);
+	if (!entry) /* a secret may have come by its twin */
+		entry = section_find(section, arena_printf(&draft->mem, "%s_file", key).ptr);
 	if (entry)
 		return entry->place;
 	if (!section->option)

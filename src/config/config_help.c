@@ -174,7 +174,7 @@ static void help_all(void)
 	     "  mapmux [serve] [OPTIONS]    run the daemon in the foreground\n"
 	     "  mapmux check [OPTIONS]      check the configuration, print what would run\n"
 	     "  mapmux query ENDPOINT KEY...\n"
-	     "                              ask a running server, one answer a line\n"
+	     "                              ask a running server; see mapmux query --help\n"
 	     "  mapmux convert podop ARGS | userli | rest-connector FILE\n"
 	     "                              print the YAML that replaces that program\n"
 	     "  mapmux help [TYPE|PROTOCOL] this text, or what a type or protocol can be told\n"

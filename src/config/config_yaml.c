@@ -45,6 +45,22 @@ static const char *place_of(struct reader *reader, size_t line, struct str key)
 
 /* -- events -- */
 
+/* The byte that libyaml stumbled over when a value or a key began; 0: it did not. */
+static char bad_start(const struct reader *reader)
+{
+	const yaml_mark_t *mark = &reader->parser.context_mark;
+	struct str rest = reader->file, line = {"", 0};
+	if (reader->parser.error != YAML_SCANNER_ERROR)
+		return '\0';
+	for (size_t i = 0; i <= mark->line; i++)
+		str_cut(&rest, '\n', &line);
+	for (size_t i = 0; i < mark->column && line.len > 0; i++) /* in characters */
+		do
+			line = str_skip(line, 1);
+		while (line.len > 0 && ((unsigned char)line.ptr[0] & 0xC0) == 0x80);
+	return line.len > 0 ? line.ptr[0] : '\0';
+}
+
 static bool syntax_error(struct reader *reader)
 {
 	const yaml_parser_t *parser = &reader->parser;
@@ -56,6 +72,14 @@ static bool syntax_error(struct reader *reader)
 			line += reader->file.ptr[i] == '\n';
 	}
 	const char *place = place_of(reader, line, STR("YAML"));
+	char start = bad_start(reader);
+	if (start == '\t')
+		return fail_at(
+			reader->error, place, "the line is indented with a tab; allowed: blanks");
+	if (start != '\0' && strchr("@`%*&", start))
+		return fail_at(reader->error, place,
+			"a text that begins with %c must be in quotes, like \"%c...\"", start,
+			start);
 	if (!parser->context)
 		return fail_at(reader->error, place, "%s", problem);
 	return fail_at(reader->error, place, "%s (%s that begins in line %zu)", problem,
@@ -222,6 +246,33 @@ static bool read_sections(
 	}
 }
 
+static bool is_global(struct str key)
+{
+	struct str rest = key, head, name;
+	str_cut(&rest, '.', &head);
+	for (const struct setting *s = global_settings; s->name; s++) {
+		struct str left = str_of(s->name);
+		str_cut(&left, '.', &name);
+		if (str_eq(name, head))
+			return true;
+	}
+	return false;
+}
+
+/* The next value, however deep it is. */
+static bool skip_value(struct reader *reader)
+{
+	int depth = 0;
+	do {
+		if (!next(reader))
+			return false;
+		yaml_event_type_t type = reader->event.type;
+		depth += type == YAML_MAPPING_START_EVENT || type == YAML_SEQUENCE_START_EVENT;
+		depth -= type == YAML_MAPPING_END_EVENT || type == YAML_SEQUENCE_END_EVENT;
+	} while (depth > 0);
+	return true;
+}
+
 static bool read_top_key(
 	struct reader *reader, struct section *globals, struct str key, size_t line, size_t seen[2])
 {
@@ -239,7 +290,12 @@ static bool read_top_key(
 		return read_sections(reader, i ? &reader->draft->tables : &reader->draft->listeners,
 			names[i], examples[i]);
 	}
-	return read_value(reader, globals, key, line, false);
+	if (is_global(key))
+		return read_value(reader, globals, key, line, false);
+	/* The key is refused when it is applied; its value, a list of tables say, is no matter. */
+	return draft_set(reader->draft, globals, key, STR(""), place_of(reader, line, key),
+		       reader->error) &&
+	       skip_value(reader);
 }
 
 static bool read_top(struct reader *reader)

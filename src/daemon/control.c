@@ -42,6 +42,15 @@ static void notify(const char *state)
 	close(fd);
 }
 
+/* Does systemd want to hear that we live (WatchdogSec=)? sd_watchdog_enabled(3). */
+static bool is_watched(void)
+{
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	uint64_t number;
+	return str_u64(str_of(usec), &number) && number > 0 &&
+	       (!pid || (str_u64(str_of(pid), &number) && number == (uint64_t)getpid()));
+}
+
 static void raise_limits(void)
 {
 	struct rlimit limit;
@@ -60,10 +69,11 @@ static bool drop_privileges(const struct config *config, struct error *error)
 		return true;
 	gid_t gid = group ? group->gr_gid : user->pw_gid;
 	if ((user ? initgroups(user->pw_name, gid) : setgroups(1, &gid)) != 0 || setgid(gid) != 0)
-		return error_set(
-			error, "cannot become group %s: %s", config->group, strerror(errno));
+		return error_set(error, "cannot take the groups of %s: %s; only root can",
+			group ? config->group : config->user, strerror(errno));
 	if (user && setuid(user->pw_uid) != 0)
-		return error_set(error, "cannot become user %s: %s", config->user, strerror(errno));
+		return error_set(error, "cannot become user %s: %s; only root can", config->user,
+			strerror(errno));
 	return true;
 }
 
@@ -181,8 +191,23 @@ static void on_hangup(struct daemon *daemon)
 	notify("READY=1");
 }
 
+static void turn_once(struct worker *worker, size_t index, void *arg)
+{
+	(void)worker;
+	(void)index;
+	(void)arg;
+}
+
+/* Of a worker that does not turn any more nothing comes back: then nothing is said. */
+static void prove_life(struct daemon *daemon)
+{
+	crew_do(&daemon->crew, turn_once, NULL);
+	notify("WATCHDOG=1");
+}
+
 static void serve(struct daemon *daemon, const sigset_t *signals)
 {
+	bool watched = is_watched();
 	struct timespec second = {REFRESH_MS / 1000, REFRESH_MS % 1000 * 1000000L};
 	for (;;) {
 		switch (sigtimedwait(signals, NULL, &second)) {
@@ -202,6 +227,8 @@ static void serve(struct daemon *daemon, const sigset_t *signals)
 			refresh_tables(&daemon->current->config);
 			reload_tidy(daemon);
 		}
+		if (watched)
+			prove_life(daemon);
 	}
 }
 

@@ -139,7 +139,9 @@ static bool bind_unix(struct listener *listener, struct error *error)
 	int fd = new_socket(AF_UNIX);
 	add_door(listener, fd);
 	if (fchmod(fd, 0) != 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
-		return error_set(error, "cannot bind: %s", strerror(errno));
+		return error_set(error, "cannot bind: %s",
+			errno == ENOENT ? "there is no such directory; make it first"
+					: strerror(errno));
 	listener->path = arena_str(&listener->mem, str_of(conf->address.path)).ptr;
 	if (lstat(listener->path, &listener->born) != 0)
 		return error_set(error, "cannot look at the new socket: %s", strerror(errno));

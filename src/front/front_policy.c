@@ -248,6 +248,9 @@ static bool check(const void *conf_of_listener, const struct table_conf *table, 
 		return false;
 	if (conf->perm_action[0] && !policy_action_check("perm_action", conf->perm_action, error))
 		return false;
+	if (conf->key[0] && !policy_sends(str_of(conf->key)))
+		log_warn("key: Postfix sends no attribute \"%s\"; without it the answer is DUNNO",
+			conf->key);
 	if (conf->key[0])
 		return (table->ops & CAN(OP_LOOKUP)) ||
 		       error_set(error, "table: \"%s\" answers no lookups, as `key` asks for",

@@ -37,3 +37,19 @@ bool policy_action_check(const char *name, const char *action, struct error *err
 	return !fault || error_set(error, "%s: %s; allowed: an action as in access(5), on one line",
 				 name, fault);
 }
+
+bool policy_sends(struct str attribute)
+{
+	static const char names[] =
+		"request protocol_state protocol_name helo_name queue_id sender recipient "
+		"recipient_count client_address client_name client_port reverse_client_name "
+		"server_address server_port instance sasl_method sasl_username sasl_sender size "
+		"ccert_subject ccert_issuer ccert_fingerprint ccert_pubkey_fingerprint "
+		"encryption_protocol encryption_cipher encryption_keysize etrn_domain stress "
+		"policy_context compatibility_level mail_version tls_sni";
+	struct str rest = STR(names), name;
+	while (str_word(&rest, &name))
+		if (str_eq(name, attribute))
+			return true;
+	return false;
+}

@@ -13,4 +13,7 @@ const char *policy_action_fault(struct str action);
 /* Of the setting `name`. */
 bool policy_action_check(const char *name, const char *action, struct error *error);
 
+/* Does Postfix (3.12) send an attribute of this name? */
+bool policy_sends(struct str attribute);
+
 #endif

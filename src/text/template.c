@@ -315,6 +315,14 @@ bool template_compile_suffix(
 	return compile(text, true, mem, compiled, error);
 }
 
+bool template_varies(const struct template *compiled)
+{
+	for (size_t i = 0; i < compiled->n; i++)
+		if (compiled->pieces[i].kind != TEXT)
+			return true;
+	return false;
+}
+
 const char *template_origin(const struct template *compiled)
 {
 	return compiled->origin;

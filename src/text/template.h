@@ -28,6 +28,9 @@ bool template_compile_suffix(
 /* scheme://host:port, for people: no user, password, path. */
 const char *template_origin(const struct template *compiled);
 
+/* Has it any placeholder? */
+bool template_varies(const struct template *compiled);
+
 enum template_result {
 	TEMPLATE_OK,
 	TEMPLATE_BAD_KEY, /* it cannot stand where the template puts it */
