@@ -2,6 +2,7 @@
 # Everything can be had from Debian 12; `make deps` fetches what is missing.
 
 BUILD ?= build
+PREFIX ?= /usr/local
 MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc)
 # Tests wait for servers and for time more than they compute.
@@ -15,7 +16,7 @@ TEST_PACKAGES = libcmocka-dev python3 clang clang-format clang-tidy libclang-rt-
 BENCH_PACKAGES = libcmocka-dev wrk nginx-light redis-server redis-tools knot dovecot-core strace python3
 
 .PHONY: all deps test-deps bench-deps run test quick-test asan-test tsan-test lint format bench \
-	install clean
+	install uninstall clean
 
 all: $(BUILD)/mapmux
 
@@ -70,7 +71,10 @@ bench: bench-deps
 	python3 tests/bench/run.py --mapmux $(BUILD)/mapmux --tools $(BUILD)/tests/bench
 
 install: all
-	cmake --install $(BUILD)
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+uninstall:
+	sed 's|^|$(DESTDIR)|' $(BUILD)/install_manifest.txt | xargs -d '\n' rm -f
 
 clean:
 	rm -rf build build-asan build-tsan

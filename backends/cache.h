@@ -5,9 +5,9 @@
 #include "cache_level.h"
 #include "cache_meet.h"
 #include "cache_store.h"
-#include "query.h"
-#include "table.h"
-#include "timer.h"
+#include "model/query.h"
+#include "model/table.h"
+#include "model/timer.h"
 
 struct cache_conf {
 	const char *ttl_text, *shared;

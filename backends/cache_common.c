@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "arena.h"
+#include "base/arena.h"
 
 struct cache_common *cache_common_new(void)
 {

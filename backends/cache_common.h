@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
-#include "siphash.h"
+#include "base/siphash.h"
 
 /* Keys fall into so many slots; a further one is for all iterations. A change of one key makes the cache
  * forget all keys of its slot. */

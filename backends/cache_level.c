@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "worker.h"
+#include "engine/worker.h"
 
 enum {
 	WAIT_MS = 200,        /* for a read or a mark: then it is as if the server were down */

@@ -4,9 +4,9 @@
 #define MAPMUX_CACHE_LEVEL_H
 
 #include "cache_store.h"
-#include "redis.h"
-#include "table.h"
-#include "timer.h"
+#include "engine/redis.h"
+#include "model/table.h"
+#include "model/timer.h"
 
 struct level_options {
 	struct redis_options redis;

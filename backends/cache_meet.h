@@ -3,7 +3,7 @@
 #define MAPMUX_CACHE_MEET_H
 
 #include "cache_store.h"
-#include "worker.h"
+#include "engine/worker.h"
 
 struct cache;
 

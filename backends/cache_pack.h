@@ -2,8 +2,8 @@
 #ifndef MAPMUX_CACHE_PACK_H
 #define MAPMUX_CACHE_PACK_H
 
-#include "buf.h"
-#include "question.h"
+#include "base/buf.h"
+#include "model/question.h"
 
 /* On what the answer to a question depends beside operation, form, scope, key, flags and bound of
  * rows. Zeroed: on the user and all attributes. */

@@ -3,7 +3,7 @@
 #include <stddef.h>
 
 #include "list.h"
-#include "query.h"
+#include "model/query.h"
 
 struct chain_conf {
 	struct table_list tables;

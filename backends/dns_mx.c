@@ -2,13 +2,13 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
-#include "domain.h"
+#include "model/domain.h"
 #include "list.h"
 #include "mx_cache.h"
-#include "query.h"
-#include "resolver.h"
-#include "table.h"
-#include "worker.h"
+#include "model/query.h"
+#include "engine/resolver.h"
+#include "model/table.h"
+#include "engine/worker.h"
 
 enum { MATCH_ANY, MATCH_BEST, MATCH_ALL };
 

@@ -6,10 +6,10 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "breaker.h"
+#include "model/breaker.h"
 #include "list.h"
-#include "query.h"
-#include "timer.h"
+#include "model/query.h"
+#include "model/timer.h"
 
 enum {
 	MAX_RETRIES = 5,

@@ -2,7 +2,7 @@
 #ifndef MAPMUX_BACKENDS_GUARD_H
 #define MAPMUX_BACKENDS_GUARD_H
 
-#include "table.h"
+#include "model/table.h"
 
 enum guard_counter {
 	GUARD_REFUSED, /* too many were in flight */

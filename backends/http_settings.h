@@ -3,7 +3,7 @@
 #ifndef MAPMUX_BACKENDS_HTTP_SETTINGS_H
 #define MAPMUX_BACKENDS_HTTP_SETTINGS_H
 
-#include "setting.h"
+#include "model/setting.h"
 
 /* Whom to connect to, and whom to trust. */
 #define HTTP_SETTINGS                                                                              \

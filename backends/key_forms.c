@@ -1,7 +1,7 @@
 /* The forms of a key that a table is asked for, one after the other. */
 #include "key_forms.h"
 
-#include "mail.h"
+#include "model/mail.h"
 
 /* A key in its parts, and what was made of it so far. */
 struct forms {

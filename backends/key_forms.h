@@ -2,7 +2,7 @@
 #ifndef MAPMUX_BACKENDS_KEY_FORMS_H
 #define MAPMUX_BACKENDS_KEY_FORMS_H
 
-#include "arena.h"
+#include "base/arena.h"
 
 enum key_form {
 	KEY_ITSELF,

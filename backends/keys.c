@@ -4,8 +4,8 @@
 
 #include "key_forms.h"
 #include "list.h"
-#include "mail.h"
-#include "query.h"
+#include "model/mail.h"
+#include "model/query.h"
 
 struct keys_conf {
 	struct setting_list try;

@@ -1,7 +1,7 @@
 /* Limits as people and services write them. */
 #include "limits.h"
 
-#include "json.h"
+#include "text/json.h"
 
 static const uint64_t max_ms = UINT64_C(366) * 24 * 3600 * 1000, max_most = UINT64_C(1000000000);
 
@@ -71,7 +71,8 @@ bool limits_parse(struct str text, struct window_rules *rules, struct error *err
 
 bool limits_are(struct str text)
 {
-	return text.len == 0 || str_has(text, '/');
+	uint64_t number; /* its unit was forgotten */
+	return text.len == 0 || str_has(text, '/') || str_u64(text, &number);
 }
 
 static bool read_object(

@@ -2,8 +2,8 @@
 #ifndef MAPMUX_BACKENDS_LIMITS_H
 #define MAPMUX_BACKENDS_LIMITS_H
 
-#include "setting.h"
-#include "windows.h"
+#include "model/setting.h"
+#include "model/windows.h"
 
 /* "100/h 1000/d": how many within s, m, h, d or a number of these, as in 10/5m; separated by blanks or
  * commas. 0 is no limit and is left out. An error says what is wrong, without the name of a setting. */

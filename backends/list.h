@@ -2,7 +2,7 @@
 #ifndef MAPMUX_LIST_H
 #define MAPMUX_LIST_H
 
-#include "table.h"
+#include "model/table.h"
 
 extern const struct backend backend_url, backend_static, backend_memory, backend_chain,
 	backend_redis, backend_dns_mx, backend_userli, backend_lua, backend_ratelimit;

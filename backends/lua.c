@@ -1,13 +1,14 @@
 /* The lua backend: its settings, its states in the workers, and questions handed to scripts. */
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "digest.h"
+#include "model/digest.h"
 #include "http_settings.h"
-#include "json.h"
+#include "text/json.h"
 #include "list.h"
 #include "lua_parts.h"
-#include "worker.h"
+#include "engine/worker.h"
 
 enum { RETRY_MS = 1000 }; /* a script that fails to load again is tried so often */
 
@@ -158,7 +159,7 @@ static const char *or_null(const char *text)
 static bool check_file(const char *option, const char *path, struct error *error)
 {
 	if (path[0] && access(path, R_OK) != 0)
-		return error_set(error, "%s: cannot read %s", option, path);
+		return error_set(error, "%s: cannot read %s: %s", option, path, strerror(errno));
 	return true;
 }
 

@@ -5,9 +5,9 @@
 #include <math.h>
 #include <time.h>
 
-#include "base64.h"
+#include "base/base64.h"
 #include "lua_parts.h"
-#include "template.h"
+#include "text/template.h"
 
 /* ---- results ---- */
 

@@ -7,7 +7,7 @@
 #include <strings.h>
 
 #include "lua_parts.h"
-#include "worker.h"
+#include "engine/worker.h"
 
 static struct str check_text(lua_State *L, int index)
 {

@@ -7,14 +7,14 @@
 #ifndef MAPMUX_LUA_PARTS_H
 #define MAPMUX_LUA_PARTS_H
 
-#include "buf.h"
-#include "http.h"
-#include "log.h"
-#include "query.h"
-#include "redis.h"
-#include "resolver.h"
-#include "table.h"
-#include "timer.h"
+#include "base/buf.h"
+#include "engine/http.h"
+#include "base/log.h"
+#include "model/query.h"
+#include "engine/redis.h"
+#include "engine/resolver.h"
+#include "model/table.h"
+#include "model/timer.h"
 
 struct lua_State;
 

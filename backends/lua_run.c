@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "lua_parts.h"
-#include "worker.h"
+#include "engine/worker.h"
 
 enum {
 	KEEP_SPARE = 256, /* idle coroutines of a state */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "json.h"
+#include "text/json.h"
 #include "lua_parts.h"
 #include "rows.h"
 

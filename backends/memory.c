@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "list.h"
-#include "query.h"
+#include "model/query.h"
 #include "rows.h"
 #include "store.h"
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-#include "arena.h"
-#include "siphash.h"
+#include "base/arena.h"
+#include "base/siphash.h"
 
 enum { MAX_DOMAIN = 253, BUCKETS_MAX = 1 << 20 };
 

@@ -2,7 +2,7 @@
 #ifndef MAPMUX_MX_CACHE_H
 #define MAPMUX_MX_CACHE_H
 
-#include "str.h"
+#include "base/str.h"
 
 struct mx_cache;
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#include "arena.h"
+#include "base/arena.h"
 
 enum { MAX_HASH = CRYPT_OUTPUT_SIZE - 1 };
 

@@ -2,7 +2,7 @@
 #ifndef MAPMUX_PASSWORD_H
 #define MAPMUX_PASSWORD_H
 
-#include "str.h"
+#include "base/str.h"
 
 /* A stored one, without its scheme. */
 struct password {

@@ -5,13 +5,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "buf.h"
-#include "json.h"
+#include "base/buf.h"
+#include "text/json.h"
 #include "limits.h"
 #include "list.h"
-#include "mail.h"
-#include "policy_action.h"
-#include "worker.h"
+#include "model/mail.h"
+#include "model/policy_action.h"
+#include "engine/worker.h"
 
 enum {
 	MAX_IDENTITY = 512, /* bytes; of a longer one only these count */
@@ -143,6 +143,32 @@ static struct setting_list list_of(struct arena *mem, const char *words)
 	return list;
 }
 
+/* A misspelt state would be one in which nothing is ever counted. */
+static bool check_states(const struct setting_list *states, struct error *error)
+{
+	static const char all[] = "CONNECT HELO EHLO MAIL RCPT DATA END-OF-MESSAGE VRFY ETRN";
+	for (size_t i = 0; i < states->n; i++) {
+		struct str rest = STR(all), state;
+		while (str_word(&rest, &state) && !str_eq(state, states->items[i]))
+			;
+		if (!str_eq(state, states->items[i]))
+			return error_set(error,
+				"states: \"%.*s\" is no protocol state of Postfix; allowed: %s",
+				(int)states->items[i].len, states->items[i].ptr, all);
+	}
+	return true;
+}
+
+static void warn_of_identity(const struct table_conf *table, const struct setting_list *identity)
+{
+	for (size_t i = 0; i < identity->n; i++)
+		if (!policy_sends(identity->items[i]) &&
+			!str_eq(identity->items[i], STR("sender_domain")))
+			log_warn("%s: identity: Postfix sends no attribute \"%.*s\"; without it "
+				 "the next one counts, or nothing",
+				table->where, (int)identity->items[i].len, identity->items[i].ptr);
+}
+
 static bool check_all(struct table_conf *table, struct error *error)
 {
 	struct ratelimit_conf *conf = table->conf;
@@ -151,7 +177,9 @@ static bool check_all(struct table_conf *table, struct error *error)
 		conf->identity = list_of(&shared->mem, "sasl_username sender");
 	if (conf->states.n == 0)
 		conf->states = list_of(&shared->mem, "END-OF-MESSAGE");
-	if (!policy_action_check("on_exceed", conf->on_exceed, error) ||
+	warn_of_identity(table, &conf->identity);
+	if (!check_states(&conf->states, error) ||
+		!policy_action_check("on_exceed", conf->on_exceed, error) ||
 		!policy_action_check("on_error", conf->on_error, error) ||
 		!check_limits(table, error))
 		return false;

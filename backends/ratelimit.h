@@ -2,10 +2,10 @@
 #ifndef MAPMUX_BACKENDS_RATELIMIT_H
 #define MAPMUX_BACKENDS_RATELIMIT_H
 
-#include "query.h"
-#include "redis.h"
-#include "table.h"
-#include "windows.h"
+#include "model/query.h"
+#include "engine/redis.h"
+#include "model/table.h"
+#include "model/windows.h"
 
 struct ratelimit_conf {
 	const char *param, *recipient_delimiter, *on_exceed, *on_error, *store, *password,

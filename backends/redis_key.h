@@ -2,8 +2,8 @@
 #ifndef MAPMUX_REDIS_KEY_H
 #define MAPMUX_REDIS_KEY_H
 
-#include "question.h"
-#include "setting.h"
+#include "model/question.h"
+#include "model/setting.h"
 
 struct key_prefix {
 	const char *text; /* borrowed */

@@ -3,12 +3,12 @@
 #include <stdlib.h>
 
 #include "list.h"
-#include "query.h"
-#include "redis.h"
+#include "model/query.h"
+#include "engine/redis.h"
 #include "redis_key.h"
 #include "rows.h"
-#include "table.h"
-#include "worker.h"
+#include "model/table.h"
+#include "engine/worker.h"
 
 enum {
 	MAX_REPLY = 64 << 20,

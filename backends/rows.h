@@ -2,7 +2,7 @@
 #ifndef MAPMUX_ROWS_H
 #define MAPMUX_ROWS_H
 
-#include "query.h"
+#include "model/query.h"
 
 /* Is the order of values asked for? Without values there is nothing else to sort by than the name. */
 bool rows_by_value(const struct question *ask);

@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 
-#include "helper.h"
+#include "engine/helper.h"
 #include "password.h"
-#include "worker.h"
+#include "engine/worker.h"
 
 /* On its way through the helper; it outlives its query when that is cancelled. */
 struct check {

@@ -2,7 +2,7 @@
 #ifndef MAPMUX_STATIC_AUTH_H
 #define MAPMUX_STATIC_AUTH_H
 
-#include "query.h"
+#include "model/query.h"
 #include "static_map.h"
 
 /* OP_AUTH, in a worker. The map's values are passwords that password_read() takes. */

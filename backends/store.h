@@ -3,7 +3,7 @@
 #ifndef MAPMUX_STORE_H
 #define MAPMUX_STORE_H
 
-#include "question.h"
+#include "model/question.h"
 
 enum { STORE_HEIGHT = 12 }; /* with a quarter going on to each level: 16 million items */
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "list.h"
-#include "worker.h"
+#include "engine/worker.h"
 
 static bool open_table(struct table *table, struct error *error)
 {

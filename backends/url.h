@@ -2,12 +2,12 @@
 #ifndef MAPMUX_BACKENDS_URL_H
 #define MAPMUX_BACKENDS_URL_H
 
-#include "breaker.h"
-#include "http.h"
-#include "json.h"
-#include "query.h"
-#include "table.h"
-#include "template.h"
+#include "model/breaker.h"
+#include "engine/http.h"
+#include "text/json.h"
+#include "model/query.h"
+#include "model/table.h"
+#include "text/template.h"
 
 enum {
 	MAX_UPSTREAMS = 32,   /* bits of ask.tried */

@@ -1,14 +1,15 @@
 /* The url table: its settings, and what can be prepared from them for all workers. */
 #include "url.h"
 
-#include "digest.h"
+#include "model/digest.h"
 #include "http_settings.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <strings.h>
 #include <unistd.h>
 
-#include "worker.h"
+#include "engine/worker.h"
 
 static const char *const method_choices[] = {"GET", "POST", NULL};
 static const char *const body_choices[] = {"form", "json", NULL};
@@ -240,7 +241,7 @@ static bool add_token(struct headers *headers, const struct url_conf *conf, stru
 	struct str value = arena_printf(headers->mem, "%.*s%s%s", (int)scheme.len, scheme.ptr,
 		scheme.len > 0 ? " " : "", conf->auth_token);
 	if (!url_is_one_line(value))
-		return error_set(error, "auth_token has a control character");
+		return error_set(error, "auth_token: holds a control character; allowed: one line");
 	return add_header(headers, str_trim(name), value, error) ||
 	       error_prefix(error, "auth_header");
 }
@@ -257,7 +258,8 @@ static bool make_headers(
 			    error))
 			return error_prefix(error, "headers");
 	if (conf->auth_token[0] && conf->basic_auth[0])
-		return error_set(error, "auth_token and basic_auth: only one of them");
+		return error_set(
+			error, "basic_auth: cannot go with auth_token; allowed: one of the two");
 	if (headers.authorization && (conf->auth_token[0] || conf->basic_auth[0]))
 		return error_set(error, "headers: Authorization is set by another option already");
 	if (conf->auth_token[0] && !add_token(&headers, conf, error))
@@ -278,7 +280,7 @@ static const char *or_null(const char *text)
 static bool check_file(const char *option, const char *path, struct error *error)
 {
 	if (path[0] && access(path, R_OK) != 0)
-		return error_set(error, "%s: cannot read %s", option, path);
+		return error_set(error, "%s: cannot read %s: %s", option, path, strerror(errno));
 	return true;
 }
 
@@ -339,6 +341,18 @@ static void warn_of_http2(const struct table_conf *table)
 				table->name, template_origin(shared->upstreams[i]));
 }
 
+/* "http://host/alias/" asks the same for every key, and what it finds holds for all of them. */
+static void warn_of_fixed_urls(const struct table_conf *table)
+{
+	const struct url_conf *conf = table->conf;
+	const struct url_shared *shared = table->shared;
+	for (unsigned i = 0; conf->method == METHOD_GET && i < shared->nupstreams; i++)
+		if (!template_varies(shared->upstreams[i]))
+			log_warn("%s: param: the URL at %s has no placeholder, so that all keys "
+				 "have one answer; {} is the key",
+				table->where, template_origin(shared->upstreams[i]));
+}
+
 void url_drop(struct table_conf *table)
 {
 	struct url_shared *shared = table->shared;
@@ -369,6 +383,7 @@ bool url_check(struct table_conf *table, struct error *error)
 		return false;
 	}
 	warn_of_http2(table);
+	warn_of_fixed_urls(table);
 	digest_add_file(&table->digest, conf->ca_file);
 	digest_add_file(&table->digest, conf->client_cert);
 	digest_add_file(&table->digest, conf->client_key);

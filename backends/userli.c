@@ -1,17 +1,17 @@
 /* The userli backend: each endpoint of userli's API as a table. */
 #include <stdlib.h>
 
-#include "digest.h"
+#include "model/digest.h"
 #include "http_settings.h"
-#include "domain.h"
-#include "http.h"
-#include "json.h"
+#include "model/domain.h"
+#include "engine/http.h"
+#include "text/json.h"
 #include "list.h"
-#include "mail.h"
-#include "query.h"
-#include "table.h"
-#include "template.h"
-#include "worker.h"
+#include "model/mail.h"
+#include "model/query.h"
+#include "model/table.h"
+#include "text/template.h"
+#include "engine/worker.h"
 
 enum {
 	MAX_URL = 16 * 1024,

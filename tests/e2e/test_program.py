@@ -30,6 +30,14 @@ URL = HEAD + 'tables:\n  - name: t\n    type: url\n    param: "http://h/{}"\n'  
 # name: (the file, line of the error or None where several would do, a word of the message)
 BAD = {
     "unknown top-level key": (HEAD + TABLE + "lisners: []\n", 5, "lisners"),
+    "listeners in the singular": (HEAD.replace("listeners", "listener") + TABLE, 1, "did you mean listeners"),
+    "tables in the singular": (HEAD + TABLE.replace("tables", "table"), 3, "did you mean tables"),
+    "unknown top-level map of maps": (HEAD + TABLE + "backends:\n  a: {b: {c: d}}\n", 5, "backends: unknown key"),
+    "two ways to log in": (URL + "    auth_token: x\n    basic_auth: a:b\n", 8, "basic_auth: cannot go with auth_token"),
+    "authorities that are missing": (URL + '    ca_file: "{dir}/none"\n', 7, "No such file"),
+    "limit without a time": (HEAD + 'tables:\n  - {name: t, type: ratelimit, param: "100"}\n', 4, "no limit"),
+    "state that Postfix has not": (HEAD + "tables:\n  - {name: t, type: ratelimit, param: 1/h, states: [RCPT, EOM]}\n",
+                                   4, 'states: "EOM"'),
     "unknown key of a listener": (LISTENER + '    colour: red\n' + TABLE, 4, "colour"),
     "unknown key of a table": (STATIC_TABLE + "    param: a=1\n    colour: red\n", 7, "colour"),
     "option of another type": (STATIC_TABLE + "    param: a=1\n    auth_token: x\n", 7, "auth_token"),
@@ -80,7 +88,12 @@ BAD = {
     "empty chain": (HEAD + 'tables:\n  - name: t\n    type: chain\n    param: ""\n', None, "param"),
     "unset environment": (STATIC_TABLE + '    param: "a=${E2E_SURELY_UNSET}"\n', None, "E2E_SURELY_UNSET"),
     "no YAML": (HEAD + "tables: [\n", None, ""),
-    "tab in YAML": (HEAD + "tables:\n\t- {name: t}\n", None, ""),
+    "tab in YAML": (HEAD + "tables:\n\t- {name: t}\n", 4, "tab"),
+    "catch-all without quotes": (STATIC_TABLE + "    entries:\n      ü: @x\n", 7, 'must be in quotes, like "@..."'),
+    "star without quotes": (STATIC_TABLE + "    entries:\n      *: a\n", 7, 'must be in quotes, like "*..."'),
+    "token of two lines": (URL + '    auth_token: "a\\nb"\n', 7, "auth_token: holds a control character"),
+    "token file of many lines": (URL + '    auth_token_file: /etc/passwd\n', 7, "auth_token_file: holds a control"),
+    "tab behind blanks": (STATIC_TABLE + "    entries:\n     \ta: b\n", 7, "tab"),
     "not UTF-8": (HEAD + TABLE + "# \udcff\udcfe\n", None, ""),
 }
 
@@ -301,6 +314,27 @@ class Check(Case):
         self.assertFalse(os.path.exists(where + "/s"))
         self.assertFalse(answers(("127.0.0.1", port)))
 
+    def test_url_without_a_key(self):
+        for param, option, warned in (("http://h/alias/", "method=GET", True), ("http://h/{}", "method=GET", False),
+                                      ("http://h/?d={domain}", "method=GET", False),
+                                      ("http://h/policy", "method=POST", False)):
+            with self.subTest(param):
+                done = mapmux("check", "--listen", "http:127.0.0.1:10003", "--name", "t", "--type", "url", "--param",
+                              param, "--option", option)
+                self.assertEqual(done.returncode, 0)
+                self.assertEqual("has no placeholder" in done.stderr.decode(), warned, done.stderr)
+
+    def test_attributes_that_postfix_does_not_send(self):
+        """A lock that never locks is told of; a newer Postfix may send more, so it is no error."""
+        def told(key, identity):
+            done = mapmux("check", "--listen", f"policy:127.0.0.1:10003,table=t,key={key}", *STATIC, "--name", "l",
+                          "--type", "ratelimit", "--param", "1/h", "--option", f"identity={identity}")
+            self.assertEqual(done.returncode, 0)
+            return done.stderr.decode()
+        self.assertEqual(told("sender", "sender_domain client_address"), "")
+        self.assertIn('warn key: Postfix sends no attribute "sendr"', told("sendr", "sender"))
+        self.assertIn('identity: Postfix sends no attribute "sasl_user"', told("sender", "sasl_user sender"))
+
     def test_beside_a_running_server(self):
         path = tempdir(self) + "/s"
         args = ("--listen", f"socketmap:unix:{path}", *STATIC)
@@ -430,9 +464,21 @@ class Help(Case):
                 for word in ("param", *words):
                     self.assertIn(word, done.stdout.decode())
 
+    def test_wherever_it_is_asked_for(self):
+        whole, query = mapmux("help").stdout, mapmux("query", "--help").stdout
+        self.assertNotEqual(whole, query)
+        for args in (["--help"], ["-h"], ["serve", "--help"], ["serve", "-h"], ["check", "--help"],
+                     ["convert", "--help"], ["help", "serve"], ["help", "check"], ["help", "convert"], ["help", "--help"]):
+            with self.subTest(args):
+                done = mapmux(*args)
+                self.assertEqual((done.returncode, done.stderr, done.stdout), (0, b"", whole))
+        self.assertEqual(mapmux("help", "query").stdout, query)
+
     def test_unknown(self):
         self.assertEqual(mapmux("help", "nosuch").returncode, 1)
-        self.assertEqual(mapmux("explode").returncode, 1)
+        done = mapmux("explode")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("serve, check, query, convert, help, version", done.stderr.decode())
 
 
 class Sockets(Case):
@@ -528,7 +574,7 @@ class Sockets(Case):
     def test_missing_directory(self):
         done = mapmux("--listen", f"socketmap:unix:{tempdir(self)}/none/s", *STATIC)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("none/s", done.stderr.decode())
+        self.assertRegex(done.stderr.decode(), "none/s: cannot bind: there is no such directory")
 
     def test_privileges_are_dropped(self):
         where = tempdir(self)

@@ -3,6 +3,7 @@
 import grp
 import itertools
 import os
+import pathlib
 import pwd
 import random
 import re
@@ -16,11 +17,12 @@ import unittest
 
 from harness import Backend, Case, Dict, Mapmux, Reply, Socketmap, free_port, tempdir, url, wait_until
 from harness.backend import as_json
-from harness.base import answers
+from harness.base import answers, run
 from harness.mapmux import binary, document, sanitized
 from harness.pki import Authority
 from harness.wire import Closed
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 DONE, FAILED = "reloaded: ", "nothing was changed"
 
 
@@ -721,6 +723,59 @@ class Systemd(Reloaded):
             self.assertEqual(first, b"RELOADING=1")
             self.assertGreaterEqual(int(second.removeprefix(b"MONOTONIC_USEC=")), before)
             self.assertEqual(sock.recv(100), b"READY=1")
+
+    def test_shipped_unit(self):
+        """What conf/mapmux.service runs starts, is ready, and reloads."""
+        unit = (ROOT / "conf/mapmux.service").read_text(encoding="utf-8")
+        said = dict(line.split("=", 1) for line in unit.splitlines() if re.match("[A-Za-z]+=", line))
+        self.assertEqual((said["Type"], said["User"]), ("notify", "mapmux"))
+        self.assertGreater(int(said["WatchdogSec"]), 10)
+        file = self.write_config([static("t", k="1")])
+        words = [word.replace("/etc/mapmux/mapmux.yaml", file) for word in said["ExecStart"].split()]
+        self.assertIn(file, words)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.bind(self.path("notify"))
+        sock.settimeout(20)
+        self.mux = Mapmux(self, *words[1:], env={"NOTIFY_SOCKET": self.path("notify")})
+        self.assertEqual(sock.recv(100), b"READY=1")
+        done = run(["sh", "-c", said["ExecReload"]], env=dict(os.environ, MAINPID=str(self.mux.pid)))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(sock.recv(100).startswith(b"RELOADING=1\n"))
+        self.assertEqual(sock.recv(100), b"READY=1")
+
+    def test_watchdog(self):
+        """WATCHDOG=1 comes again and again, and not while a worker hangs."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.bind(self.path("notify"))
+        sock.settimeout(20)
+        os.mkfifo(self.path("gate"))
+        self.write("hang.lua", """
+            function lookup(key)
+                io.open(mapmux.config.began, "w"):close()
+                return io.open(mapmux.config.gate):read("a")    -- waits until somebody writes
+            end""")
+        hang = {"name": "hang", "type": "lua", "param": self.path("hang.lua"), "unsafe": "yes", "timeout": "30s",
+                "config": {"began": self.path("began"), "gate": self.path("gate")}}
+        self.start([hang], threads=1, env={"NOTIFY_SOCKET": self.path("notify"), "WATCHDOG_USEC": "60000000"})
+        self.assertEqual([sock.recv(100) for _ in range(3)], [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"])
+        client = self.socketmap()
+        client.request("hang", "k")
+        wait_until(lambda: os.path.exists(self.path("began")), what="the script's begin")
+        time.sleep(0.5)                         # one may be on its way
+        sock.settimeout(0)
+        with self.assertRaises(BlockingIOError):
+            while True:
+                sock.recv(100)
+        sock.settimeout(3)
+        with self.assertRaises(TimeoutError):
+            sock.recv(100)
+        with open(self.path("gate"), "w", encoding="ascii") as gate:
+            gate.write("free")
+        self.assertEqual(client.reply(), ("OK", "free"))
+        sock.settimeout(20)
+        self.assertEqual(sock.recv(100), b"WATCHDOG=1")
 
 
 class Load(Reloaded):

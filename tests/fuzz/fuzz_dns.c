@@ -1,7 +1,7 @@
 /* DNS messages: the first byte chooses the type that was asked for, the others are the answer. */
 #include <stdlib.h>
 
-#include "resolver_reply.h"
+#include "engine/resolver_reply.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

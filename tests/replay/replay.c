@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "log.h"
+#include "base/log.h"
 #include "player.h"
 
 enum { MAX_CUTS = 500 }; /* of one scenario */

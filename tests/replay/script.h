@@ -2,8 +2,8 @@
 #ifndef TESTS_REPLAY_SCRIPT_H
 #define TESTS_REPLAY_SCRIPT_H
 
-#include "arena.h"
-#include "setting.h"
+#include "base/arena.h"
+#include "model/setting.h"
 
 struct step {
 	unsigned line;

@@ -1,7 +1,7 @@
 /* How scripts write bytes, and how messages show them. */
 #include "text.h"
 
-#include "base64.h"
+#include "base/base64.h"
 
 enum {
 	MAX_BYTES = 16 << 20, /* of one line of a script, with all that it repeats */

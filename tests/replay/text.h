@@ -2,8 +2,8 @@
 #ifndef TESTS_REPLAY_TEXT_H
 #define TESTS_REPLAY_TEXT_H
 
-#include "arena.h"
-#include "buf.h"
+#include "base/arena.h"
+#include "base/buf.h"
 
 /* Cuts the first word off *rest, and the blanks around it; false when there is none. */
 bool text_word(struct str *rest, struct str *word);

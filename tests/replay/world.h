@@ -4,12 +4,12 @@
 #ifndef TESTS_REPLAY_WORLD_H
 #define TESTS_REPLAY_WORLD_H
 
-#include "config.h"
-#include "dialog.h"
-#include "query.h"
+#include "config/config.h"
+#include "conn/dialog.h"
+#include "model/query.h"
 #include "script.h"
-#include "timer.h"
-#include "worker.h"
+#include "model/timer.h"
+#include "engine/worker.h"
 
 /* What the daemon knows by this name, without a thread and a loop. */
 struct worker {

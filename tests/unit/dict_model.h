@@ -6,9 +6,9 @@
 
 #include <assert.h>
 
-#include "arena.h"
-#include "buf.h"
-#include "question.h"
+#include "base/arena.h"
+#include "base/buf.h"
+#include "model/question.h"
 
 enum { MODEL_PENDING = 512 };
 

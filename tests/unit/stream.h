@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "codec.h"
+#include "model/codec.h"
 
 struct stream {
 	const struct codec *codec;

@@ -3,7 +3,7 @@
 #ifndef STREAM_CHECK_H
 #define STREAM_CHECK_H
 
-#include "fronts.h"
+#include "front/fronts.h"
 #include "stream.h"
 
 /* Of the file's tests; made by check_set_up(). */

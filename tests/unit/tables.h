@@ -12,9 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "query.h"
-#include "table.h"
-#include "timer.h"
+#include "model/query.h"
+#include "model/table.h"
+#include "model/timer.h"
 
 enum { STAND_TABLES = 8 };
 

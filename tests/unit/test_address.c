@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "address.h"
+#include "text/address.h"
 
 static void reads_and_prints(void **state)
 {

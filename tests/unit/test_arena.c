@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "arena.h"
+#include "base/arena.h"
 
 static void gives_zeroed_aligned_memory(void **state)
 {

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base64.h"
+#include "base/base64.h"
 
 static const struct {
 	const char *plain, *coded;

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "breaker.h"
+#include "model/breaker.h"
 
 static const struct breaker_rules rules = {.failures = 3, .cooldown_ms = 100};
 

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "buf.h"
+#include "base/buf.h"
 
 static void assert_holds(const struct buf *buf, const char *want)
 {

@@ -13,8 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "client.h"
-#include "client_wire.h"
+#include "client/client.h"
+#include "client/client_wire.h"
 
 static char dir[] = "/tmp/mapmux-client-XXXXXX";
 static char sock_path[64], out_path[64], in_path[64];

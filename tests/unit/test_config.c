@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "config_parts.h"
+#include "config/config_parts.h"
 
 #define LISTEN "listeners: [{protocol: socketmap, address: \"127.0.0.1:1\"}]\n"
 #define TABLES LISTEN "tables:\n" /* what follows begins in line 3 */
@@ -475,7 +475,8 @@ static void refuses_yaml(void **state)
 		{LISTEN "a: [b\n",
 			"x.yaml:3: YAML: did not find expected ',' or ']' (while parsing a flow "
 			"sequence that begins in line 2)"},
-		{LISTEN "\tb: 1\n", "x.yaml:2: YAML: found character that cannot start any token"},
+		{LISTEN "\tb: 1\n",
+			"x.yaml:2: YAML: the line is indented with a tab; allowed: blanks"},
 		{LISTEN "b: \xff\n", "x.yaml:2: YAML: invalid leading UTF-8 octet"},
 		{LISTEN "a: &x b\n", "x.yaml:2: YAML: anchors (&name) are not supported"},
 		{LISTEN "a: *x\n", "x.yaml:2: YAML: aliases (*name) are not supported"},

@@ -11,8 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "conn.h"
-#include "query.h"
+#include "conn/conn.h"
+#include "model/query.h"
 
 static uint64_t now_ms = 1000;
 

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "config.h"
-#include "config_convert.h"
+#include "config/config.h"
+#include "config/config_convert.h"
 
 #define SIGN "\xc2\xa7" /* podop's placeholder */
 

@@ -8,8 +8,8 @@
 #include <pthread.h>
 #include <time.h>
 
-#include "config.h"
-#include "crew.h"
+#include "config/config.h"
+#include "engine/crew.h"
 
 enum { WORKERS = 3 };
 

@@ -1,8 +1,8 @@
 /* Tests of the dialog without a socket: what it has to say, taken in pieces. */
 #include "late.h"
 
-#include "dialog.h"
-#include "fronts.h"
+#include "conn/dialog.h"
+#include "front/fronts.h"
 #include "stream.h"
 
 enum { LARGE = 8 << 20, PIECE = 4096 };

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "dict_captures.h"
-#include "fronts.h"
+#include "front/fronts.h"
 #include "stream.h"
 
 #define H2_0 "H2\t0\t0\talice\tnames\n"

@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "config.h"
-#include "digest.h"
+#include "config/config.h"
+#include "model/digest.h"
 
 #define LISTEN "listeners: [{protocol: socketmap, address: \"127.0.0.1:1\"}]\n"
 #define URL "tables: [{name: t, type: url, param: \"http://h/{}\""

@@ -3,7 +3,7 @@
 
 #include <event2/event.h>
 
-#include "http.h"
+#include "engine/http.h"
 
 struct fixture {
 	struct event_base *base;

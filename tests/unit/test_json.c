@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "buf.h"
-#include "json.h"
+#include "base/buf.h"
+#include "text/json.h"
 
 #define ASSERT_TEXT(is, want)                                                                      \
 	do {                                                                                       \

@@ -9,9 +9,9 @@
 #include <time.h>
 
 #include "../../backends/list.h"
-#include "config.h"
-#include "timer.h"
-#include "worker.h"
+#include "config/config.h"
+#include "model/timer.h"
+#include "engine/worker.h"
 
 struct fixture {
 	struct stand stand;

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "mail.h"
+#include "model/mail.h"
 
 static void assert_str(struct str s, const char *expected)
 {

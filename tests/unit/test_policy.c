@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "stream_check.h"
-#include "table.h"
+#include "model/table.h"
 
 #define FAILED "action=DEFER_IF_PERMIT 4.3.0 Service temporarily unavailable\n\n"
 

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "poller.h"
+#include "engine/poller.h"
 
 enum { PAIRS = 3 };
 

@@ -3,7 +3,7 @@
 
 #include "../../backends/list.h"
 #include "../../backends/redis_key.h"
-#include "redis.h"
+#include "engine/redis.h"
 
 static struct arena mem;
 

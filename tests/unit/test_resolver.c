@@ -3,8 +3,8 @@
 
 #include <event2/event.h>
 
-#include "resolver.h"
-#include "resolver_reply.h"
+#include "engine/resolver.h"
+#include "engine/resolver_reply.h"
 
 /* A message that is being written. */
 struct message {

@@ -5,10 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "base64.h"
-#include "front_sasl.h"
+#include "base/base64.h"
+#include "front/front_sasl.h"
 #include "stream_check.h"
-#include "table.h"
+#include "model/table.h"
 
 #define HELLO "VERSION\t1\t0\nCPID\t7\n"
 #define SMTP "\tservice=smtp\tnologin\tlip=192.0.2.1\trip=192.0.2.2"

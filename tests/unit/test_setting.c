@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "setting.h"
+#include "model/setting.h"
 
 struct conf {
 	const char *text, *secret;

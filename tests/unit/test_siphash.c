@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "siphash.h"
+#include "base/siphash.h"
 
 static const struct siphash_key key = {0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
 

@@ -3,8 +3,8 @@
 #include "tables.h"
 
 #include "../../backends/list.h"
-#include "codec.h"
-#include "stats.h"
+#include "model/codec.h"
+#include "model/stats.h"
 
 /* Each end belongs to its bucket, and what is beyond all of them to the last. */
 static void buckets_include_their_end(void **state)

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "str.h"
+#include "base/str.h"
 
 static void assert_str(struct str s, const char *want)
 {

@@ -1,7 +1,7 @@
 /* Tests of table sets: who uses them, what the next one finds of the one before, their counters. */
 #include "late.h"
 
-#include "digest.h"
+#include "model/digest.h"
 
 /* A table that notes what it finds when it is opened. */
 static bool seen_open(struct table *table, struct error *error)

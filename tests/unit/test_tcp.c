@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "stream_check.h"
-#include "table.h"
+#include "model/table.h"
 
 static int set_up(void **state)
 {

@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-#include "template.h"
+#include "text/template.h"
 
 struct fixture {
 	struct arena mem;

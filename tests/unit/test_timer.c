@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#include "timer.h"
+#include "model/timer.h"
 
 enum { MANY = 500 };
 

@@ -6,8 +6,8 @@
 #include <event2/event.h>
 
 #include "../../backends/list.h"
-#include "config.h"
-#include "worker.h"
+#include "config/config.h"
+#include "engine/worker.h"
 
 /* ---- settings ---- */
 

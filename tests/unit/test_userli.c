@@ -4,8 +4,8 @@
 
 #include <event2/event.h>
 
-#include "config.h"
-#include "worker.h"
+#include "config/config.h"
+#include "engine/worker.h"
 
 struct bench {
 	struct web *web;

@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "address.h"
-#include "codec.h"
-#include "config.h"
-#include "json.h"
-#include "survey.h"
-#include "web_origin.h"
-#include "web_params.h"
-#include "web_text.h"
+#include "text/address.h"
+#include "model/codec.h"
+#include "config/config.h"
+#include "text/json.h"
+#include "web/survey.h"
+#include "web/web_origin.h"
+#include "web/web_params.h"
+#include "web/web_text.h"
 
 enum { WORKERS = 3 };
 

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "windows.h"
+#include "model/windows.h"
 
 static const struct window_rules two = {{{3, 1000}, {5, 10000}}, 2};
 

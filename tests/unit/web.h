@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "str.h"
+#include "base/str.h"
 
 enum { WEB_CLIENTS = 32, WEB_REQUEST = 4096, WEB_LOG = 256 };
 

@@ -9,7 +9,7 @@ from .base import free_port, on_cleanup, program, run, tempdir, wait_until
 
 MAIN = """\
 compatibility_level = 3.6
-queue_directory = {dir}/q
+queue_directory = {queue}
 data_directory = {dir}/d
 command_directory = {command_directory}
 daemon_directory = {daemon_directory}
@@ -41,10 +41,10 @@ smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_
 """
 
 MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup  unix n - n - 0 cleanup
+127.0.0.1:{port} inet n - {chroot} - - smtpd
+cleanup  unix n - {chroot} - 0 cleanup
 qmgr     unix n - n 300 1 qmgr
-rewrite  unix - - n - - trivial-rewrite
+rewrite  unix - - {chroot} - - trivial-rewrite
 bounce   unix - - n - 0 bounce
 defer    unix - - n - 0 bounce
 trace    unix - - n - 0 bounce
@@ -84,26 +84,31 @@ class Postmap:
 
 
 class Postfix:
-    """A private Postfix; settings are added to main.cf, links to directories to its queue."""
+    """A private Postfix; settings are added to main.cf, links to directories to its queue.
 
-    def __init__(self, case, settings, links=None):
+    chroot: a directory for the queue, in which smtpd, cleanup and trivial-rewrite are locked up as Debian's are.
+    """
+
+    def __init__(self, case, settings, links=None, chroot=None):
         self.dir, self.port = tempdir(case), free_port()
         self.etc = os.path.join(self.dir, "etc")
-        for name in ("etc", "q", "d", "log"):
+        for name in ("etc", "d", "log"):
             os.mkdir(os.path.join(self.dir, name))
+        self.queue = chroot or os.path.join(self.dir, "q")
+        os.makedirs(self.queue, exist_ok=True)
         for name, target in (links or {}).items():
-            os.symlink(target, os.path.join(self.dir, "q", name))
+            os.symlink(target, os.path.join(self.queue, name))
         run(["chown", "postfix", os.path.join(self.dir, "d")]).check_returncode()
         names = ("command_directory", "daemon_directory", "meta_directory")
         found = run([program("postconf", "postfix"), "-d", "-h", *names])
         defaults = dict(zip(names, found.stdout.decode().split("\n")))
         extra = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        write_settled(os.path.join(self.etc, "main.cf"), MAIN.format(dir=self.dir, **defaults) + extra)
-        write_settled(os.path.join(self.etc, "master.cf"), MASTER.format(port=self.port))
+        write_settled(os.path.join(self.etc, "main.cf"), MAIN.format(dir=self.dir, queue=self.queue, **defaults) + extra)
+        write_settled(os.path.join(self.etc, "master.cf"), MASTER.format(port=self.port, chroot="y" if chroot else "n"))
         self.pid = None
         on_cleanup(case, self.stop)
         self.control("start")
-        self.pid = int(self.read("q/pid/master.pid"))
+        self.pid = int(self.read(os.path.join(self.queue, "pid/master.pid")))
         wait_until(self.greets, lambda: "smtpd greets:\n" + self.log(), pause=0.05)
 
     def control(self, command):
@@ -161,7 +166,7 @@ class Postfix:
         """Ends master, and so all its processes, by its pid."""
         if self.pid is None:
             try:
-                self.pid = int(self.read("q/pid/master.pid"))
+                self.pid = int(self.read(os.path.join(self.queue, "pid/master.pid")))
             except (FileNotFoundError, ValueError):
                 return
         try:
