@@ -197,8 +197,8 @@ static bool read_rest(struct conn *conn)
 static bool send_answers(struct conn *conn)
 {
 	struct dialog *dialog = &conn->dialog;
-	if (dialog->out.overflow)
-		dialog->gone = true; /* an answer is missing: the client must not wait for it */
+	if (dialog->out.overflow && !dialog->gone)
+		dialog_give_up(dialog);
 	bool held = held_back(conn);
 	if (!dialog->gone && dialog->out.len > 0)
 		flush(conn);

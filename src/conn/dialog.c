@@ -496,6 +496,12 @@ static void bad_request(struct dialog *dialog, enum decoded decoded, const char 
 		dialog->ended = true;
 }
 
+void dialog_give_up(struct dialog *dialog)
+{
+	bad_request(dialog, DECODE_BROKEN, "too_much_unread");
+	dialog->gone = true;
+}
+
 static void turn_away(struct dialog *dialog, const struct message *message)
 {
 	stats_count(&dialog->home->refused);

@@ -86,6 +86,10 @@ static inline struct str dialog_unsent(const struct dialog *dialog)
  * others. */
 void dialog_sent(struct dialog *dialog, size_t n);
 
+/* out.overflow: an answer found no room behind those that the client has not read. He must not wait for it, so
+ * he is closed as after a bad request. */
+void dialog_give_up(struct dialog *dialog);
+
 /* The client is gone. Nobody waits for his lookups any more; a change that he has committed goes on: only
  * its deadline ends it, or the daemon's end. */
 void dialog_abandon(struct dialog *dialog);

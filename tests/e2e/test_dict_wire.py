@@ -627,7 +627,7 @@ class Broken(Wire):
         listed = {"the end": set(), "`F`": set()}
         for gets, _, counted in rows:
             listed[gets] |= set(re.findall(r"`(\w+)`", counted))
-        self.assertEqual(listed["the end"], set(ENDS) | {"too_many_pending"})
+        self.assertEqual(listed["the end"], set(ENDS) | {"too_many_pending", "too_much_unread"})
         self.assertEqual(listed["`F`"], set(FAILS))
 
     def test_bad_lines_leave_nothing_in_memory(self):

@@ -248,6 +248,8 @@ class Unread(Case):
             client.start_iterate("shared/two/")
             wait_until(lambda: http.metrics().sum("mapmux_connections", protocol="dict") == 0, "he was closed")
             self.assertNotIn(b"\t\n", client.rest())
+            self.assertEqual(
+                http.metrics().get("mapmux_protocol_errors_total", protocol="dict", reason="too_much_unread"), 1)
 
 
 class Lookups(Case):
