@@ -413,7 +413,8 @@ static enum admission judge(const struct listener *listener)
 		open += atomic_load_explicit(&group->open, memory_order_relaxed);
 		too_many += atomic_load_explicit(&group->too_many, memory_order_relaxed);
 	}
-	if (open < max + too_many) /* who leaves may be counted in one of them alone for an instant */
+	/* Who leaves may be counted in one of them alone for an instant. */
+	if (open < max + too_many)
 		return ADMIT;
 	return too_many < MAX_CROWDED ? ADMIT_CROWDED : REFUSE;
 }
