@@ -213,8 +213,11 @@ static bool write_table(struct writer *writer, int table)
 	return good;
 }
 
+/* A table may stand in many places: of some that are small the text has no end. */
 static bool write_value(struct writer *writer, int index)
 {
+	if (writer->out->overflow)
+		return fail(writer, "the JSON text is too long");
 	switch (lua_type(writer->L, index)) {
 	case LUA_TNIL:
 		buf_add(writer->out, STR("null"));
