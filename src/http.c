@@ -664,9 +664,9 @@ static void set_url(struct http_transfer *transfer, const char *url)
 	const struct http_fetch *fetch = transfer->fetch;
 	bool http2 = transfer->pool->options->http2 && !fetch->secret; /* nghttp2 keeps bodies */
 	bool tls = http2 && strncasecmp(url, "https:", 6) == 0;
-	/* Without a body nothing else stops curl from sending a second time. */
-	bool alone =
-		(fetch->once && !fetch->content_type) || (http2 && !tls && !http_can_keep_h2c());
+	/* Without a body, or with an empty one, nothing else stops curl from sending a second time. */
+	bool bare = !fetch->content_type || fetch->send.len == 0;
+	bool alone = (fetch->once && bare) || (http2 && !tls && !http_can_keep_h2c());
 	http_url_set(&transfer->url, transfer->easy, url);
 	if (http2)
 		curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION,

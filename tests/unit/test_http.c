@@ -433,6 +433,14 @@ static void test_kept_connection_dies(void **state)
 	fetch(&counted, "/delete");
 	assert_body(&counted, 200, "\"value\"");
 	assert_int_equal(fixture->web->nlog, 8);
+
+	counted = prepare(
+		fixture, "POST"); /* so does an empty body, which curl need not read again */
+	counted.fetch.content_type = "a/b";
+	counted.fetch.once = true;
+	fetch(&counted, "/empty");
+	assert_body(&counted, 200, "\"value\"");
+	assert_int_equal(fixture->web->nlog, 9);
 }
 
 static void test_too_large(void **state)
