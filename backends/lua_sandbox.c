@@ -7,7 +7,10 @@
 #include "lua_parts.h"
 
 /* Loops in C that no hook interrupts may not take longer than this many steps. */
-enum { MAX_MOVE = 1000000 };
+enum {
+	MAX_MOVE = 1000000,
+	MANY = 100, /* from here on elements are counted as instructions */
+};
 
 /* load() of text alone: bytecode can break out of any sandbox. */
 static int safe_load(lua_State *L)
@@ -77,8 +80,11 @@ static void check_length(lua_State *L, lua_Integer from)
 	if (luaL_getmetafield(L, 1, "__len") != LUA_TNIL)
 		luaL_argerror(L, 1, "a table with __len");
 	lua_Unsigned length = lua_rawlen(L, 1);
-	if (from >= 0 && (lua_Unsigned)from < length && length - (lua_Unsigned)from >= MAX_MOVE)
+	lua_Unsigned n = from >= 0 && (lua_Unsigned)from < length ? length - (lua_Unsigned)from : 0;
+	if (n >= MAX_MOVE)
 		luaL_argerror(L, 1, "too many elements");
+	if (n >= MANY)
+		vm_charge(L, (unsigned)n);
 }
 
 static int call_guarded(lua_State *L)
