@@ -7,7 +7,10 @@
 #include "lua_parts.h"
 
 /* Loops in C that no hook interrupts may not take longer than this many steps. */
-enum { MAX_MOVE = 1000000 };
+enum {
+	MAX_MOVE = 1000000,
+	MANY = 100, /* from here on elements are counted as instructions */
+};
 
 /* load() of text alone: bytecode can break out of any sandbox. */
 static int safe_load(lua_State *L)
@@ -68,6 +71,49 @@ static int safe_move(lua_State *L)
 	lua_insert(L, 1);
 	lua_call(L, lua_gettop(L) - 1, 1);
 	return 1;
+}
+
+/* What the library does with a table from `from` to its end, it does in C. The end is where a script wants it: by
+ * __len, or by a few keys far apart. */
+static void check_length(lua_State *L, lua_Integer from)
+{
+	if (luaL_getmetafield(L, 1, "__len") != LUA_TNIL)
+		luaL_argerror(L, 1, "a table with __len");
+	lua_Unsigned length = lua_rawlen(L, 1);
+	lua_Unsigned n = from >= 0 && (lua_Unsigned)from < length ? length - (lua_Unsigned)from : 0;
+	if (n >= MAX_MOVE)
+		luaL_argerror(L, 1, "too many elements");
+	if (n >= MANY)
+		vm_charge(L, (unsigned)n);
+}
+
+static int call_guarded(lua_State *L)
+{
+	lua_pushvalue(L, lua_upvalueindex(1));
+	lua_insert(L, 1);
+	lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+	return lua_gettop(L);
+}
+
+/* Without a place it adds at the end. */
+static int safe_insert(lua_State *L)
+{
+	if (lua_gettop(L) > 2)
+		check_length(L, luaL_checkinteger(L, 2));
+	return call_guarded(L);
+}
+
+static int safe_remove(lua_State *L)
+{
+	if (!lua_isnoneornil(L, 2))
+		check_length(L, luaL_checkinteger(L, 2));
+	return call_guarded(L);
+}
+
+static int safe_sort(lua_State *L)
+{
+	check_length(L, 0);
+	return call_guarded(L);
 }
 
 /* Each coroutine begins with a count of its own: a tree of them would be a way around the limits. */
@@ -211,6 +257,9 @@ static void count_library(lua_State *L)
 	guard(L, -1, "rep", safe_rep);
 	lua_getglobal(L, "table");
 	guard(L, -1, "move", safe_move);
+	guard(L, -1, "insert", safe_insert);
+	guard(L, -1, "remove", safe_remove);
+	guard(L, -1, "sort", safe_sort);
 	lua_getglobal(L, "coroutine");
 	guard(L, -1, "create", counted_create);
 	guard(L, -1, "wrap", counted_create);

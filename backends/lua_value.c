@@ -13,6 +13,7 @@
 enum {
 	MAX_DEPTH = 100,
 	SCRATCH_KEPT = 64 << 10, /* bytes that stay between two uses */
+	BYTES_COUNTED = 4096,    /* shorter texts cost nothing */
 };
 
 /* ---- writing JSON: raises no error ---- */
@@ -213,8 +214,11 @@ static bool write_table(struct writer *writer, int table)
 	return good;
 }
 
+/* A table may stand in many places: of some that are small the text has no end. */
 static bool write_value(struct writer *writer, int index)
 {
+	if (writer->out->overflow)
+		return fail(writer, "the JSON text is too long");
 	switch (lua_type(writer->L, index)) {
 	case LUA_TNIL:
 		buf_add(writer->out, STR("null"));
@@ -424,12 +428,20 @@ static void read_value(lua_State *L, struct vm *vm, struct str *rest, struct str
 	}
 }
 
+/* So that many long texts, each of them read or written in one go, are not more than the script may do. */
+static void charge_bytes(lua_State *L, size_t n)
+{
+	if (n >= BYTES_COUNTED)
+		vm_charge(L, (unsigned)(n / 16));
+}
+
 static int decode(lua_State *L)
 {
 	struct vm *vm = vm_of(L);
 	struct str text, part;
 	text.ptr = luaL_checklstring(L, 1, &text.len);
 	lua_settop(L, 1);
+	charge_bytes(L, text.len);
 	arena_clear(&vm->mem);
 	if (!json_tighten(text, &vm->mem, &text))
 		return luaL_error(L, "the text is not JSON");
@@ -444,7 +456,9 @@ static int encode(lua_State *L)
 	struct vm *vm = vm_of(L);
 	const char *why;
 	luaL_checkany(L, 1);
-	if (!value_encode(vm, L, 1, &why))
+	bool good = value_encode(vm, L, 1, &why);
+	charge_bytes(L, vm->scratch.len);
+	if (!good)
 		return luaL_error(L, "%s", why);
 	lua_pushlstring(L, vm->scratch.ptr, vm->scratch.len);
 	return 1;

@@ -9,7 +9,8 @@
 
 enum {
 	HOOK_STEPS = 1000, /* instructions between two looks at the limits */
-	LOOK_GROWN = 256,  /* allocations between two looks at the clock */
+	LOOK_GROWN = 256,  /* allocations between two looks at the clock, */
+	LARGE = 64 << 10,  /* or one of so many bytes: the library fills it in one go */
 	SCRATCH_MAX = 16 << 20,
 };
 
@@ -93,8 +94,11 @@ static void on_steps(lua_State *L, lua_Debug *ar)
 
 void vm_charge(struct lua_State *L, unsigned steps)
 {
-	if (is_over(vm_of(L), steps))
-		raise_stop(L, 1);
+	if (!is_over(vm_of(L), steps))
+		return;
+	lua_sethook(L, on_steps, LUA_MASKCOUNT,
+		1); /* nor does it get further when it catches this one */
+	raise_stop(L, 1);
 }
 
 void vm_hook(struct lua_State *L)
@@ -117,7 +121,8 @@ static void *allocate(void *arg, void *old, size_t old_size, size_t size)
 	if (size > old_size) {
 		if (size - old_size > vm->limit - (vm->used < vm->limit ? vm->used : vm->limit))
 			return NULL;
-		if (++vm->grown % LOOK_GROWN == 0 && is_over_time(vm, 2)) {
+		bool looks = ++vm->grown % LOOK_GROWN == 0 || size - old_size >= LARGE;
+		if (looks && is_over_time(vm, 2)) {
 			vm->stop = STOP_TIME;
 			return NULL;
 		}

@@ -113,11 +113,17 @@ static struct str masked_urls(struct arena *mem, struct str text)
 	return arena_printf(mem, "%s%.*s", all.ptr, (int)rest.len, rest.ptr);
 }
 
+/* `user:password@proxy:3128` is a proxy as well. */
+static struct str masked_proxy(struct arena *mem, struct str text)
+{
+	return str_skip(masked_urls(mem, arena_printf(mem, "://%s", text.ptr)), strlen("://"));
+}
+
 /* Headers and the like whose name says what they hold. */
 static bool names_secret(const char *name)
 {
-	static const char *const words[] = {
-		"authorization", "token", "secret", "password", "cookie", "api-key", "apikey"};
+	static const char *const words[] = {"authorization", "x-auth", "token", "secret",
+		"password", "cookie", "api-key", "apikey"};
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (strcasestr(name, words[i]))
 			return true;
@@ -189,6 +195,8 @@ static void print_setting(struct printer *printer, const struct setting *setting
 		break;
 	}
 	setting_print(setting, conf, printer->mem, &text);
+	if (strcmp(setting->name, "proxy") == 0)
+		text = masked_proxy(printer->mem, text);
 	fputc(' ', printer->out);
 	if (setting->kind == SET_SECRET)
 		fputs("(secret)", printer->out);

@@ -85,7 +85,10 @@ struct http_transfer {
 	struct curl_slist *own; /* headers of this request alone */
 	bool alone;             /* on a connection of its own */
 	bool head_ended;        /* of the reply: the blank line was seen */
-	struct buf head;        /* its lines, if wanted */
+	bool has_length;        /* its head says how long the body is: */
+	bool unclear;           /* nothing that can be true, or several things */
+	uint64_t length;
+	struct buf head; /* its lines, if wanted */
 	SLIST_ENTRY(http_transfer) link;
 	char error[CURL_ERROR_SIZE];
 };
@@ -344,18 +347,38 @@ static size_t on_body(char *data, size_t one, size_t n, void *arg)
 	return body->overflow ? 0 : n;
 }
 
+/* Of several lengths curl takes the last, of "1, 3" or "1x" what it can read: a value would be cut and nobody
+ * told (RFC 9112, 6.3). */
+static void note_length(struct http_transfer *transfer, struct str line)
+{
+	static const struct str name = STR("Content-Length:");
+	struct str rest = str_skip(line, name.len), each;
+	bool more = line.len > name.len && strncasecmp(line.ptr, name.ptr, name.len) == 0;
+	while (more) {
+		uint64_t n = 0;
+		more = str_cut(&rest, ',', &each);
+		if (!str_u64(str_trim(each), &n) || (transfer->has_length && n != transfer->length))
+			transfer->unclear = true;
+		transfer->has_length = true;
+		transfer->length = n;
+	}
+}
+
 /* Curl takes a head that was cut for a whole reply, and then 404 or 200 for a word that stands. */
 static size_t on_header(char *line, size_t one, size_t n, void *arg)
 {
 	struct http_transfer *transfer = arg;
 	(void)one;
 	if (str_starts((struct str){line, n}, STR("HTTP/"))) { /* perhaps behind a 100 Continue */
-		transfer->head_ended = false;
+		transfer->head_ended = transfer->has_length = transfer->unclear = false;
 		buf_reset(&transfer->head);
 	} else if (n > 0 && (line[0] == '\r' || line[0] == '\n')) {
 		transfer->head_ended = true;
-	} else if (transfer->fetch->want_head && !transfer->head_ended) {
-		buf_add(&transfer->head, (struct str){line, n});
+	} else if (!transfer->head_ended) {
+		if (n > 0 && (line[0] | 0x20) == 'c')
+			note_length(transfer, (struct str){line, n});
+		if (transfer->fetch->want_head)
+			buf_add(&transfer->head, (struct str){line, n});
 	}
 	return n;
 }
@@ -664,9 +687,9 @@ static void set_url(struct http_transfer *transfer, const char *url)
 	const struct http_fetch *fetch = transfer->fetch;
 	bool http2 = transfer->pool->options->http2 && !fetch->secret; /* nghttp2 keeps bodies */
 	bool tls = http2 && strncasecmp(url, "https:", 6) == 0;
-	/* Without a body nothing else stops curl from sending a second time. */
-	bool alone =
-		(fetch->once && !fetch->content_type) || (http2 && !tls && !http_can_keep_h2c());
+	/* Without a body, or with an empty one, nothing else stops curl from sending a second time. */
+	bool bare = !fetch->content_type || fetch->send.len == 0;
+	bool alone = (fetch->once && bare) || (http2 && !tls && !http_can_keep_h2c());
 	http_url_set(&transfer->url, transfer->easy, url);
 	if (http2)
 		curl_easy_setopt(transfer->easy, CURLOPT_HTTP_VERSION,
@@ -815,6 +838,11 @@ static void set_result(struct http_transfer *transfer, CURLcode code)
 	if (code == CURLE_OK && (!transfer->head_ended || status < 200)) {
 		fetch->result = HTTP_BROKEN;
 		fetch->why = STR("the reply ended within its head");
+		return;
+	}
+	if (code == CURLE_OK && transfer->unclear) {
+		fetch->result = HTTP_BROKEN;
+		fetch->why = STR("the reply does not say clearly how long it is");
 		return;
 	}
 	if (code == CURLE_OK) {

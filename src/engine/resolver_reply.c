@@ -10,11 +10,17 @@ enum {
 	HEADER = 12,
 	MAX_RECORDS = 1000, /* of an answer; more is no honest mail domain */
 	MAX_ALIASES = 16,
+	TYPE_NS = 2,
 	TYPE_CNAME = 5,
 	TYPE_SOA = 6,
 	CLASS_IN = 1,
+	RCODE_NONE = 0,
 	RCODE_NXDOMAIN = 3,
-	SOA_NUMBERS = 20, /* bytes behind the names of a SOA */
+	FLAG_REPLY = 0x80, /* in the third byte of the header, */
+	FLAG_AUTHORITATIVE = 0x04,
+	FLAG_TRUNCATED = 0x02,
+	FLAG_RECURSION = 0x80, /* and in the fourth */
+	SOA_NUMBERS = 20,      /* bytes behind the names of a SOA */
 };
 
 struct rr {
@@ -29,6 +35,7 @@ struct reader {
 	struct arena mem; /* for names, until the result is made */
 	struct rr *answers;
 	size_t nanswers;
+	bool referral; /* it does not say what there is, but who might know */
 };
 
 static unsigned get16(const unsigned char *p)
@@ -184,22 +191,36 @@ static bool follow_aliases(const struct reader *reader, struct str *owner, struc
 	return true;
 }
 
+/* Records of another name alone are no answer to what was asked, and no absence either. */
 static bool read_records(
 	const struct reader *reader, struct str owner, enum dns_type type, struct dns_query *query)
 {
+	bool strays = false;
 	struct dns_record *records =
 		arena_alloc(query->mem, (reader->nanswers + 1) * sizeof(*records));
 	query->records = records;
 	for (size_t i = 0; i < reader->nanswers; i++) {
 		const struct rr *rr = &reader->answers[i];
-		if (rr->type != (unsigned)reply_type(type) || rr->class != CLASS_IN ||
-			!str_eq(rr->owner, owner))
+		if (rr->type != (unsigned)reply_type(type))
 			continue;
+		if (rr->class != CLASS_IN || !str_eq(rr->owner, owner)) {
+			strays = true;
+			continue;
+		}
 		if (!get_record(reader, rr, type, query->mem, &records[query->n++]))
 			return false;
 		lower_ttl(query, rr->ttl);
 	}
-	return true;
+	return query->n > 0 || !strays;
+}
+
+/* A server that does not resolve for us answers with what it knows: whom to ask, or an alias whose target is
+ * elsewhere. Only a SOA makes that an absence (RFC 2308, 2.2); those who resolve may leave it out. */
+static bool is_referral(const struct reader *reader, const struct dns_query *query, bool has_ns)
+{
+	bool resolves = reader->message[3] & FLAG_RECURSION;
+	bool knows = reader->message[2] & FLAG_AUTHORITATIVE && query->naliases == 0;
+	return !query->nxdomain && (has_ns || (!resolves && !knows));
 }
 
 /* How long an absence may be kept (RFC 2308): as the SOA that comes with it says; without one, not
@@ -208,14 +229,18 @@ static bool read_absence(struct reader *reader, unsigned nauthority, struct dns_
 {
 	struct rr rr;
 	unsigned ttl = 0;
+	bool has_soa = false, has_ns = false;
 	for (unsigned i = 0; i < nauthority; i++) {
 		if (!get_rr(reader, &rr))
 			return false;
+		has_ns = has_ns || rr.type == TYPE_NS;
 		if (rr.type == TYPE_SOA && rr.class == CLASS_IN && rr.len > SOA_NUMBERS) {
 			unsigned minimum = get32(rr.data + rr.len - 4);
 			ttl = minimum < rr.ttl ? minimum : rr.ttl;
+			has_soa = true;
 		}
 	}
+	reader->referral = !has_soa && is_referral(reader, query, has_ns);
 	lower_ttl(query, ttl);
 	return true;
 }
@@ -247,11 +272,17 @@ void reply_read(
 	struct dns_query *query, enum dns_type type, const unsigned char *message, size_t len)
 {
 	struct reader reader = {.message = message, .at = message, .end = message + len};
+	bool good = len >= HEADER && (message[2] & FLAG_REPLY);
+	unsigned rcode = good ? message[3] & 0x0f : RCODE_NONE;
 	query->ttl = UINT32_MAX;
-	if (len > 2 && (message[2] & 0x02)) /* c-ares has tried TCP before */
+	if (good && (message[2] & FLAG_TRUNCATED)) /* c-ares has tried TCP before */
 		fail(query, "the answer is truncated");
-	else if (!read_message(&reader, type, query))
+	else if (rcode != RCODE_NONE && rcode != RCODE_NXDOMAIN) /* c-ares knows five of them */
+		fail(query, "the servers answer with an error");
+	else if (!good || !read_message(&reader, type, query))
 		fail(query, "the answer is malformed");
+	else if (reader.referral)
+		fail(query, "the server refers to others, it does not resolve");
 	else
 		query->result = query->n > 0 ? DNS_OK : DNS_NONE;
 	arena_clear(&reader.mem);

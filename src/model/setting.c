@@ -9,6 +9,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "buf.h"
+
 enum { SECRET_MAX = 65536 };
 
 /* Values that are quoted in messages come from files: a message stays one line on a terminal. */
@@ -454,40 +456,49 @@ bool setting_pairs(struct str text, struct arena *mem, struct setting_map *map, 
 
 /* -- printing -- */
 
+/* The text outlives its buffer, which grows with it: maps may hold many thousands. */
+static struct str keep_printed(struct arena *mem, struct buf *buf)
+{
+	struct str text = arena_str(mem, buf_str(buf));
+	buf_free(buf);
+	return text;
+}
+
 static struct str print_words(struct arena *mem, const struct setting_list *list)
 {
-	struct str all = {"", 0};
-	for (size_t i = 0; i < list->n; i++)
-		all = arena_printf(mem, "%s%s%s", all.ptr, i ? " " : "", list->items[i].ptr);
-	return all;
+	struct buf all = {.max = SIZE_MAX / 2};
+	for (size_t i = 0; i < list->n; i++) {
+		if (i > 0)
+			buf_add_char(&all, ' ');
+		buf_add(&all, list->items[i]);
+	}
+	return keep_printed(mem, &all);
 }
 
 /* As setting_pairs() reads it: quoted, so that no blank, comma or quote ends it. */
-static struct str print_pair_part(struct arena *mem, struct str s)
+static void add_pair_part(struct buf *to, struct str s)
 {
-	char *to = arena_alloc(mem, 2 * s.len + 3);
-	size_t n = 0;
-	to[n++] = '"';
+	buf_add_char(to, '"');
 	for (size_t i = 0; i < s.len; i++) {
 		char c = s.ptr[i];
 		if (c == '"' || c == '\\' || c == '\n' || c == '\t')
-			to[n++] = '\\';
-		to[n++] = c;
-		if (c == '\n' || c == '\t')
-			to[n - 1] = c == '\n' ? 'n' : 't';
+			buf_add_char(to, '\\');
+		buf_add_char(to, c == '\n' ? 'n' : c == '\t' ? 't' : c);
 	}
-	to[n++] = '"';
-	return (struct str){to, n};
+	buf_add_char(to, '"');
 }
 
 static struct str print_pairs(struct arena *mem, const struct setting_map *map)
 {
-	struct str all = {"", 0};
-	for (size_t i = 0; i < map->n; i++)
-		all = arena_printf(mem, "%s%s%s=%s", all.ptr, i ? " " : "",
-			print_pair_part(mem, map->pairs[i].name).ptr,
-			print_pair_part(mem, map->pairs[i].value).ptr);
-	return all;
+	struct buf all = {.max = SIZE_MAX / 2};
+	for (size_t i = 0; i < map->n; i++) {
+		if (i > 0)
+			buf_add_char(&all, ' ');
+		add_pair_part(&all, map->pairs[i].name);
+		buf_add_char(&all, '=');
+		add_pair_part(&all, map->pairs[i].value);
+	}
+	return keep_printed(mem, &all);
 }
 
 void setting_print(

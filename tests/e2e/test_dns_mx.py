@@ -34,6 +34,9 @@ nullandmore   MX 10 mx1.ours
 cname         CNAME named
 cname2        CNAME cname
 dangling      CNAME nowhere.test.
+away          CNAME mail.elsewhere.example.
+delegated     NS    ns.delegated
+ns.delegated  A     127.0.0.1
 loop1         CNAME loop2
 loop2         CNAME loop1
 mxcname       MX 10 alias
@@ -64,6 +67,7 @@ slow          MX 10 mx1.ours
 slowhost      MX 10 crawling
 crawling      A     192.0.2.1
 garbage       MX 10 mx1.ours
+yxdomain      TXT   "answered with code 6"
 cut           MX 10 mx1.ours
 truncated     MX 10 mx1.ours
 short         2 MX 10 mx1.ours
@@ -260,6 +264,10 @@ class Matching(Base):
     def test_refused(self):
         self.fails("name", "served.elsewhere.example")
 
+    def test_a_server_that_does_not_resolve_knows_no_absence(self):
+        self.fails("name", "a.delegated.test", "does not resolve")
+        self.fails("name", "away.test", "does not resolve")
+
     def test_dict(self):
         self.assertEqual(self.mux.look("name", "shared/named.test").value, "named.test")
         self.assertEqual(self.mux.look("name", "shared/foreign.test").letter, "N")
@@ -351,6 +359,8 @@ class BadRoad(Base):
         if name == "garbage.test":      # the question as it was, then nonsense
             end = answer.index(b"\4test\0") + 10
             return answer[:end] + bytes(range(256))
+        if name == "yxdomain.test":
+            return answer[:3] + bytes([answer[3] & 0xf0 | 6]) + answer[4:]
         if name == "cut.test":
             return answer[:answer.index(b"\4test\0") + 10 + 14]
         if name == "truncated.test":
@@ -396,6 +406,9 @@ class BadRoad(Base):
         self.fails("name", "garbage.test", "malformed")
         self.fails("name", "cut.test", "malformed")
         self.ours("name", "named.test")
+
+    def test_an_error_without_a_name_of_its_own(self):
+        self.fails("name", "yxdomain.test", "answer with an error")
 
     def test_stays_truncated(self):
         self.fails("name", "truncated.test", "truncated")

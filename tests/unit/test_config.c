@@ -851,7 +851,9 @@ static void print_hides_secrets(void **state)
 	must_load(ARGS("--socket", "x", "--mode", "postfix", "--name", "u", "--type", "url",
 		"--param", "http://me:hunter2@a/{} https://me@b/x:hunter http://:hunter2@c/@",
 		"--option", "auth_token_file=secret", "--option", "headers.X-Api-Key=hunter2",
-		"--option", "headers.X-Realm=mail", "--option", "proxy=http://me:hunter2@proxy"));
+		"--option", "headers.X-Auth=hunter2", "--option", "headers.X-Realm=mail",
+		"--option", "proxy=http://me:hunter2@proxy", "--name", "v", "--type", "url",
+		"--param", "http://a/{}", "--option", "proxy=me:hunter2@proxy:3128"));
 	FILE *out = open_memstream(&text, &size);
 	config_write(&config, out);
 	fclose(out);
@@ -862,6 +864,7 @@ static void print_hides_secrets(void **state)
 	assert_non_null(strstr(text, "auth_token: (secret)"));
 	assert_non_null(strstr(text, "X-Api-Key: \"(secret)\""));
 	assert_non_null(strstr(text, "X-Realm: mail"));
+	assert_non_null(strstr(text, "proxy: \"me:(secret)@proxy:3128\""));
 	free(text);
 }
 

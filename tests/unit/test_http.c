@@ -394,6 +394,42 @@ static void test_broken(void **state)
 	assert_body(&counted, 200, "\"value\"");
 }
 
+/* What stands behind "/length?" is the reply's Content-Length, ';' begins another one. */
+static const char *answer_length(const char *request, unsigned nth)
+{
+	static char reply[256];
+	char lengths[64];
+	(void)nth;
+	assert_int_equal(sscanf(request, "GET /length?%63s ", lengths), 1);
+	snprintf(reply, sizeof(reply), "HTTP/1.1 200 x\r\nConnection: close\r\n");
+	for (char *rest = lengths, *each; (each = strsep(&rest, ";"));)
+		snprintf(reply + strlen(reply), sizeof(reply) - strlen(reply),
+			"content-length:%s\r\n", each);
+	strcat(reply, "\r\n123");
+	return reply;
+}
+
+/* A value is not cut because a reply says two things of its length. */
+static void test_unclear_length(void **state)
+{
+	static const char *const wrong[] = {"3;1", "1;3", "1,3", "1x", "3;x"};
+	static const char *const right[] = {"3", "3;3", "3,3", "03"};
+	struct fixture *fixture = *state;
+	start_web(fixture, answer_length);
+	open_pool(fixture);
+	char path[64];
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		snprintf(path, sizeof(path), "/length?%s", wrong[i]);
+		struct counted counted = get(fixture, path);
+		assert_int_equal(counted.fetch.result, HTTP_BROKEN);
+	}
+	for (size_t i = 0; i < sizeof(right) / sizeof(*right); i++) {
+		snprintf(path, sizeof(path), "/length?%s", right[i]);
+		struct counted counted = get(fixture, path);
+		assert_body(&counted, 200, "123");
+	}
+}
+
 /* Dies in the second request of each connection, before a byte of an answer. */
 static const char *answer_first(const char *request, unsigned nth)
 {
@@ -433,6 +469,14 @@ static void test_kept_connection_dies(void **state)
 	fetch(&counted, "/delete");
 	assert_body(&counted, 200, "\"value\"");
 	assert_int_equal(fixture->web->nlog, 8);
+
+	counted = prepare(
+		fixture, "POST"); /* so does an empty body, which curl need not read again */
+	counted.fetch.content_type = "a/b";
+	counted.fetch.once = true;
+	fetch(&counted, "/empty");
+	assert_body(&counted, 200, "\"value\"");
+	assert_int_equal(fixture->web->nlog, 9);
 }
 
 static void test_too_large(void **state)
@@ -607,6 +651,7 @@ int main(void)
 		TEST(test_no_tls),
 		TEST(test_schemes),
 		TEST(test_broken),
+		TEST(test_unclear_length),
 		TEST(test_kept_connection_dies),
 		TEST(test_too_large),
 		TEST(test_cancel),

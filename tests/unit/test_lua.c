@@ -359,6 +359,25 @@ static void what_scripts_may_not(void **state)
 		{"table.move({1, 2, 3}, 2, 3, 1)[1]", "2"},
 		{"#table.move({1, 2}, 1, 2, 1, {})", "2"},
 		{"table.move({}, 1, 1 << 40, 2)", "(temp)"},
+		{"table.insert(setmetatable({}, {__len = function() return 1 << 60 end}), 1, 'x')",
+			"(temp)"},
+		{"table.remove(setmetatable({}, {__len = function() return 1 << 60 end}), 1)",
+			"(temp)"},
+		{"table.sort(setmetatable({}, {__len = function() return (1 << 31) - 2 end,"
+		 " __index = rawlen, __newindex = rawequal}))",
+			"(temp)"},
+		{"(function() local s = '{1, 2, 3, 4, [5] = 0'"
+		 " for i = 3, 61 do s = s .. ',[' .. (1 << i) .. ']=0' end"
+		 " table.insert(load('return ' .. s .. '}')(), 1, 'x') end)()",
+			"(temp)"},
+		{"(function() local t = {1, 2} table.insert(t, 3) table.insert(t, 1, 0)"
+		 " table.remove(t, 2) table.remove(t) table.sort(t, function(a, b) return a > b "
+		 "end)"
+		 " return table.concat(t, ' ') end)()",
+			"2 0"},
+		{"table.remove({1, 2, 3}, nil)", "3"},
+		{"(function() local t = {} for i = 1, 90 do t = {t, t} end return t end)()",
+			"(temp)the JSON text is too long"},
 		{"('ab'):rep(3, '-')", "ab-ab-ab"},
 		{"('').rep('', 1 << 60)", "(notfound)"},
 		{"('x'):rep(1 << 60)", "(temp)"},

@@ -110,7 +110,7 @@ static void test_other_types(void **state)
 	struct dns_query query = {.mem = &mem};
 	struct message message;
 	(void)state;
-	begin(&message, "a.test", 0);
+	begin(&message, "a.test", 0x0080);
 	put_rr(&message, 0, "a.test", 1, 10, "\300\0\2\1", 4);
 	put_rr(&message, 0, "a.test", 16, 0xffffffff, "\3abc\0\2de", 8);
 	put_rr(&message, 0, "a.test", 12, 10, "\1p\4test", 8);
@@ -159,6 +159,48 @@ static void assert_malformed(const struct message *message, enum dns_type type)
 	read_message(&query, type, message, message->len);
 	assert_int_equal(query.result, DNS_FAILED);
 	arena_clear(&mem);
+}
+
+/* What is neither a record nor said to be absent is no absence. */
+static void test_referral(void **state)
+{
+	struct arena mem = {0};
+	struct dns_query query = {.mem = &mem};
+	struct message message;
+	(void)state;
+	begin(&message, "a.test", 0x0080); /* NS alone, even of one that resolves */
+	put_rr(&message, 1, "test", 2, 3600, "\2ns\4test", 9);
+	assert_malformed(&message, DNS_MX);
+	begin(&message, "a.test", 0x0400); /* the target of the alias is elsewhere */
+	put_rr(&message, 0, "a.test", 5, 300, "\1b\5other", 9);
+	assert_malformed(&message, DNS_MX);
+	begin(&message, "a.test", 0); /* nobody knows, and nobody has looked */
+	assert_malformed(&message, DNS_MX);
+	begin(&message, "a.test", 0x0400);
+	read_message(&query, DNS_MX, &message, message.len);
+	assert_int_equal(query.result, DNS_NONE);
+	begin(&message, "a.test", 0x0080); /* many forwarders keep the SOA to themselves */
+	put_rr(&message, 0, "a.test", 5, 300, "\1b\5other", 9);
+	read_message(&query, DNS_MX, &message, message.len);
+	assert_true(query.result == DNS_NONE && query.naliases == 1);
+	arena_clear(&mem);
+}
+
+static void test_errors_and_strays(void **state)
+{
+	struct message message;
+	(void)state;
+	for (unsigned rcode = 1; rcode < 16; rcode++) {
+		begin(&message, "a.test", 0x0080 | rcode);
+		if (rcode != 3)
+			assert_malformed(&message, DNS_MX);
+	}
+	begin(&message, "a.test", 0x0080);
+	put_rr(&message, 0, "b.test", 15, 300, MX_DATA, sizeof(MX_DATA)); /* of another name */
+	assert_malformed(&message, DNS_MX);
+	begin(&message, "a.test", 0x0180);
+	message.bytes[2] &= 0x7f; /* our own question comes back */
+	assert_malformed(&message, DNS_MX);
 }
 
 static void test_malformed(void **state)
@@ -342,6 +384,8 @@ int main(void)
 		cmocka_unit_test(test_mx_behind_a_cname),
 		cmocka_unit_test(test_other_types),
 		cmocka_unit_test(test_absence),
+		cmocka_unit_test(test_referral),
+		cmocka_unit_test(test_errors_and_strays),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_cut_and_bent),
 		cmocka_unit_test(test_servers),

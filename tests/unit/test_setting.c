@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -380,6 +381,25 @@ static void long_values_are_shown_in_part(void **state)
 	assert_non_null(strstr(error.text, "\xc3\xa9\" is"));
 }
 
+/* A text takes the memory that it needs, not that of all texts it was before it was whole. */
+static void long_maps_are_printed_once(void **state)
+{
+	enum { MANY = 4000 };
+	static struct pair pairs[MANY];
+	static struct str words[MANY];
+	(void)state;
+	for (size_t i = 0; i < MANY; i++) {
+		pairs[i] = (struct pair){STR("user@example.org"), STR("mailbox@example.org")};
+		words[i] = STR("user@example.org");
+	}
+	conf.map = (struct setting_map){pairs, MANY};
+	conf.list = (struct setting_list){words, MANY};
+	size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	assert_int_equal(strlen(printed("map")), MANY * 41 - 1);
+	assert_int_equal(strlen(printed("list")), MANY * 17 - 1);
+	assert_true(mallinfo2().uordblks + mallinfo2().hblkhd - before < 4 << 20);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -392,6 +412,7 @@ int main(void)
 		TEST(maps_keep_their_order),
 		TEST(lists_grow),
 		TEST(pairs_print_and_read_back),
+		TEST(long_maps_are_printed_once),
 		TEST(splits_pairs),
 		TEST(refuses_pairs),
 		TEST(reads_secrets),
