@@ -9,7 +9,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "buf.h"
+#include "base/buf.h"
 
 enum { SECRET_MAX = 65536 };
 
