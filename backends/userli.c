@@ -141,6 +141,21 @@ static bool is_object(const struct ask *ask)
 	return body.len > 0 && body.ptr[0] == '{' && json_valid(body);
 }
 
+static bool says(const struct ask *ask, const char *pointer, const char *words)
+{
+	struct str text;
+	return member(ask, pointer, &text) &&
+	       strcasestr(arena_str(ask->fetch.mem, text).ptr, words);
+}
+
+/* "User not found", in one of its forms. What stands in front of userli has 404s of its own, which may pass. */
+static bool knows_no_user(const struct ask *ask)
+{
+	return is_object(ask) &&
+	       ((says(ask, "/message", "user") && says(ask, "/message", "not found")) ||
+		       (says(ask, "/error", "user") && says(ask, "/error", "not found")));
+}
+
 /* An expired token must not look like a wrong password nor like an unknown address. */
 static void refused(const struct ask *ask)
 {
@@ -162,7 +177,7 @@ static void read_failure(const struct ask *ask)
 		fail_broken(ask);
 	else if (fetch->status == 401 || fetch->status == 403)
 		refused(ask);
-	else if (fetch->status == 404 && shared_of(ask)->endpoint->absent_404 && is_object(ask))
+	else if (fetch->status == 404 && shared_of(ask)->endpoint->absent_404 && knows_no_user(ask))
 		query_notfound(ask->query);
 	else
 		fail(ask, arena_printf(fetch->mem, "HTTP status %d", fetch->status).ptr);
@@ -316,22 +331,30 @@ static void accept_user(struct ask *ask)
 		query_finish(query, &(struct answer){.status = ST_OK, .nrows = n, .rows = rows});
 }
 
-/* The statuses of a wrong password are those of a wrong token too; only the latter's bodies have an
- * `error`. */
+/* The statuses of a wrong password are those of a wrong token too, and of whoever stands in front of userli. */
+static bool is_verdict(const struct ask *ask)
+{
+	const struct http_fetch *fetch = &ask->fetch;
+	struct str error;
+	if (member(ask, "/error", &error))
+		return false; /* of the token */
+	return (fetch->status == 401 && says(ask, "/message", "authentication failed")) ||
+	       (fetch->status == 403 && says(ask, "/message", "user"));
+}
+
 static void on_auth(struct http_fetch *fetch)
 {
 	struct ask *ask = (struct ask *)(void *)((char *)fetch - offsetof(struct ask, fetch));
 	bool judged = fetch->result == HTTP_REPLY && is_object(ask);
-	struct str message = judged ? reason_of(ask) : (struct str){NULL, 0}, error;
-	bool of_token = judged && member(ask, "/error", &error);
+	struct str message = judged ? reason_of(ask) : (struct str){NULL, 0};
 	if (judged && fetch->status == 200 && str_eq(message, STR("success")))
 		accept_user(ask);
-	else if (judged && (fetch->status == 401 || fetch->status == 403) && message.len > 0 &&
-		 !of_token)
+	else if (judged && is_verdict(ask))
 		reject(ask->query, message);
 	else if (fetch->result == HTTP_REPLY && fetch->status == 200)
 		fail(ask, "the answer to a password makes no sense");
-	else if (judged && fetch->status == 404 && shared_of(ask)->endpoint->absent_404)
+	else if (judged && fetch->status == 404 && shared_of(ask)->endpoint->absent_404 &&
+		 knows_no_user(ask))
 		reject(ask->query, STR("user not found"));
 	else
 		read_failure(ask);

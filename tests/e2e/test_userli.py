@@ -282,11 +282,15 @@ class Faults(Base):
                 self.everywhere(Reply(body, status))
 
     def test_404(self):
-        """It means an absent user only where the API says so, and only in JSON."""
+        """It means an absent user only where the API says so, and only when it is userli that says it."""
         self.everywhere(Reply(HTML, 404, content_type="text/html"))
         self.double.fault = lambda request: Reply(b'{"error":{"message":"No route found","code":0}}', 404)
         for name in ("alias", "domain", "mailbox", "senders"):
             self.fails(name, "example.org" if name == "domain" else "alice@example.org", "404")
+        for body in (b'{"error":{"message":"No route found","code":0}}', b'{"message":"Not Found"}', b"{}", b"[]"):
+            self.double.fault = lambda request: Reply(body, 404)
+            for name in ("quota", "dovecot"):
+                self.fails(name, "alice@example.org", "404")
         self.double.fault = None
         self.fails("lost", "alice@example.org", "404")
 

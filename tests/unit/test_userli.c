@@ -126,6 +126,8 @@ static void test_outages(void **state)
 		WEB_REPLY("403", "2", "{}"),
 		WEB_REPLY("401", "34", "{\"message\":\"no\",\"error\":\"a token\"}"),
 		WEB_REPLY("404", "21", "{\"message\":\"nowhere\"}"),
+		WEB_REPLY("401", "26", "{\"message\":\"Unauthorized\"}"),
+		WEB_REPLY("403", "29", "{\"message\":\"invalid API key\"}"),
 		WEB_REPLY("400", "18", "{\"message\":\"what\"}"),
 		WEB_REPLY("422", "18", "{\"message\":\"what\"}"),
 		WEB_REPLY("500", "18", "{\"message\":\"what\"}"),
@@ -201,6 +203,8 @@ static void test_dovecot(void **state)
 	expect(&bench, "alice@example.org", "secret", SPAM, ST_NOTFOUND, "spam role");
 	expect(&bench, "alice@example.org", "secret", UNKNOWN, ST_NOTFOUND, "user not found");
 	expect(&bench, "alice@example.org", "secret", UNKNOWN_TOO, ST_NOTFOUND, "user not found");
+	expect(&bench, "alice@example.org", "secret",
+		WEB_REPLY("404", "30", "{\"message\":\"no Route matched\"}"), ST_TEMP, "404");
 	expect(&bench, "alice@example.org", "secret", BAD_TOKEN, ST_TEMP, "token is refused");
 	expect(&bench, "alice@example.org", "secret", SUCCESS, ST_TEMP, "nothing of keys");
 	expect(&bench, "alice@example.org", "secret",
