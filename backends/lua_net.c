@@ -158,8 +158,9 @@ static void open_dns(lua_State *L)
 /* What turns the connection into something else for those behind, or stops it. */
 static const char *const refused[] = {"AUTH", "BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH",
 	"BZMPOP", "BZPOPMAX", "BZPOPMIN", "CLIENT", "DISCARD", "EXEC", "HELLO", "MONITOR", "MULTI",
-	"PSUBSCRIBE", "QUIT", "RESET", "SELECT", "SHUTDOWN", "SSUBSCRIBE", "SUBSCRIBE", "UNWATCH",
-	"WAIT", "WATCH", NULL};
+	"PSUBSCRIBE", "PSYNC", "QUIT", "RESET", "SELECT", "SHUTDOWN", "SSUBSCRIBE", "SUBSCRIBE",
+	"SYNC", "UNWATCH", "WAIT", "WAITAOF", "WATCH", NULL};
+static const char *const may_block[] = {"XREAD", "XREADGROUP", NULL};
 
 /* What changes nothing; all others leave a failed transaction of the asker's uncertain. */
 static const char *const readers[] = {"EXISTS", "GET", "GETRANGE", "HEXISTS", "HGET", "HGETALL",
@@ -257,6 +258,15 @@ static struct str check_word(lua_State *L, int index)
 	return word;
 }
 
+static bool is_refused(const struct str *words, size_t n)
+{
+	static const char *const block[] = {"BLOCK", NULL};
+	bool blocks = false;
+	for (size_t i = 1; i < n && is_one_of(may_block, words[0]); i++)
+		blocks = blocks || is_one_of(block, words[i]);
+	return blocks || is_one_of(refused, words[0]);
+}
+
 static struct redis_command make_command(
 	lua_State *L, struct run *run, const struct str *words, size_t n)
 {
@@ -264,7 +274,7 @@ static struct redis_command make_command(
 	memcpy(argv, words, n * sizeof(*argv));
 	if (n == 0 || argv[0].len == 0)
 		luaL_error(L, "redis: a command without a name");
-	if (is_one_of(refused, argv[0]))
+	if (is_refused(argv, n))
 		luaL_error(L, "redis: the command %s is not for shared connections", argv[0].ptr);
 	return (struct redis_command){.argc = n, .argv = argv};
 }

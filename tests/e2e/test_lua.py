@@ -383,6 +383,22 @@ class Api(Case):
         redis.stop()
         self.assertEqual(mux.ask("t", "get safe")[0], "TEMP")
 
+    def test_redis_shared_connection(self):
+        """What would leave it to those behind in another state, or make them wait, is not sent."""
+        redis = Redis(self)
+        mux = serve(self, [lua("t", script(self, """
+            function lookup(key)
+                local words = {}
+                for word in key:gmatch("%S+") do words[#words + 1] = word end
+                local good, why = pcall(mapmux.redis, table.unpack(words))
+                return good and "sent" or why:match("not for shared connections")
+            end"""), redis=by_unix(redis))], threads=1)
+        for words in ("SUBSCRIBE x", "select 5", "MULTI", "BLPOP x 0", "Sync", "PSYNC ? -1", "XREAD BLOCK 0 STREAMS x $",
+                      "xreadgroup GROUP g c block 0 STREAMS x >"):
+            self.assertEqual(mux.ask("t", words), ("OK", "not for shared connections"), words)
+        self.assertEqual(mux.ask("t", "XREAD COUNT 1 STREAMS x 0"), ("OK", "sent"))
+        self.assertEqual(mux.ask("t", "PING"), ("OK", "sent"))
+
     def test_log(self):
         mux = serve(self, [lua("t", script(self, """
             function lookup(key)
