@@ -356,6 +356,10 @@ void cache_told(struct cache *cache, uint64_t hash, uint64_t id, const struct me
 			break;
 	if (!flight)
 		return; /* nobody wanted it any more */
+	if (news->alone) {
+		drop_if_unwanted(flight);
+		return;
+	}
 	if (news->lost) {
 		take_off(flight);
 		return;
