@@ -110,7 +110,7 @@ void meet_end(struct meet *meet, const struct meet_news *news)
 	if (meet->role != MEET_IDLE)
 		LIST_REMOVE(meet, link);
 	if (meet->role == MEET_FOLLOWS && LIST_EMPTY(&meet->leader->followers))
-		tell(meet->leader, &(struct meet_news){.alone = true});
+		tell(meet->leader, &(struct meet_news){.alone = true, .in_vain = news->in_vain});
 	while (meet->role == MEET_LEADS && (follower = LIST_FIRST(&meet->followers))) {
 		LIST_REMOVE(follower, link);
 		follower->role = MEET_IDLE;

@@ -21,6 +21,7 @@ void meet_door_close(struct meet_door *door);
 struct meet_news {
 	bool lost;      /* he has given up: ask yourself */
 	bool alone;     /* to one who leads: nobody follows him any more */
+	bool in_vain;   /* with it: the last one's time was over */
 	bool timed_out; /* the answer is TEMP because the source had no time left */
 	bool found;     /* in the second level, where it lives left_ms longer */
 	int64_t left_ms;

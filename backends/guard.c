@@ -330,7 +330,7 @@ static void cancel(struct query *query)
 		else
 			breaker_left(&state->breaker, guarded->pass);
 	}
-	query_cancel(&guarded->child);
+	query_cancel_child(&guarded->child, query);
 	leave(query->table);
 }
 

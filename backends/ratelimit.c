@@ -488,7 +488,7 @@ static void cancel(struct query *query)
 {
 	struct count *count = query->work;
 	timer_clear(&count->late);
-	query_cancel(&count->child);
+	query_cancel_child(&count->child, query);
 	redis_cancel(&count->redis);
 }
 
