@@ -8,6 +8,7 @@ import urllib.parse
 
 from harness import Backend, Case, Reply, Store, serve, tempdir, url, wait_until
 from harness.backend import as_json
+from harness.http import Http
 from harness.mapmux import document, mapmux
 from harness.nginx import Nginx
 from harness.redis import Client, Redis, Script
@@ -305,6 +306,21 @@ class Shared(Case):
         self.assertEqual(len(self.keys()), 2)
         self.assertIn("answered by OOM", mux.log())
 
+    def test_a_purge_is_of_both_levels(self):
+        """What the server still holds is not taken for an answer by this process."""
+        table = url("kv", self.backend.url + "/kv/{}", cache={"ttl": "1h", "shared": self.url})
+        mux = serve(self, [table], protocols=("socketmap", "http"), threads=2)
+        for count, target in enumerate(("&key=a", "")):
+            self.assertEqual(mux.ask("kv", "ab"[count]), ("OK", "0"))
+            self.filled(count + 1)
+            self.store.data["/kv/" + "ab"[count]] = "new"
+            with Http(mux.paths["http"]) as client:
+                self.assertEqual(client.ask("POST", "/v1/cache/purge?table=kv" + target).status, 200)
+            clients = [mux.socketmap() for _ in range(4)]   # some with each worker
+            for client in clients:
+                self.addCleanup(client.close)
+                self.assertEqual(client.ask("kv", "ab"[count]), ("OK", "new"))
+
     def test_an_answer_lives_as_long_as_there(self):
         """Who finds it there keeps it for what is left of its time."""
         one, two = self.start(), self.start()
@@ -366,6 +382,14 @@ class Shared(Case):
         start = time.monotonic()
         self.assertEqual(mux.ask("kv", "a"), ("OK", "0"))
         self.assertLess(time.monotonic() - start, 1)
+
+    def test_a_change_does_not_wait_for_it(self):
+        """A mark has a moment, and the change has the time that is left then."""
+        script = Script(self, None)
+        cache = {"ttl": "1h", "shared": f"redis://127.0.0.1:{script.port}"}
+        mux = serve(self, [url("kv", self.backend.url + "/kv/{}", timeout="900ms", cache=cache)], threads=1)
+        with mux.dict("kv") as client:
+            self.assertEqual(client.change(1, ("set", "shared/a", "new")).letter, "O")
 
     def test_check_hides_it(self):
         where = tempdir(self)
