@@ -423,6 +423,17 @@ class Wrong(Reloaded):
         self.reload(self.tables, [*self.listeners(), nowhere], word=FAILED)
         self.check()
 
+    def test_nothing_of_it_stays(self):
+        """Neither the tables that were opened already, nor the new form of the log."""
+        nowhere = {"protocol": "dict", "address": "unix:" + self.path("none/dict")}
+        before = self.descriptors()
+        for number in range(5):
+            log = self.reload([*self.tables, url("u", f"http://127.0.0.1/{number}/{{}}")],
+                              [*self.listeners(), nowhere], word=FAILED, log={"format": "json"})
+            self.assertNotIn('"msg":', log)
+        wait_until(lambda: self.descriptors() <= before, lambda: f"{self.descriptors()} after {before}")
+        self.check()
+
     def test_files_that_cannot_be_changed(self):
         """The second file is gone: the first one gets its mode back."""
         os.unlink(self.path("dict"))
