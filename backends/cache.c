@@ -49,7 +49,7 @@ static void leave_passage(struct cache_work *work)
 {
 	struct passage *passage = (struct passage *)(void *)work;
 	level_mark_cancel(&passage->mark);
-	query_cancel(&passage->child);
+	query_cancel_child(&passage->child, passage->parent);
 	end_passage(passage);
 }
 

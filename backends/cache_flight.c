@@ -103,27 +103,32 @@ static void flight_free(struct flight *flight)
 	free(flight);
 }
 
-static void flight_cancel(struct flight *flight)
+/* In vain: the last one who waited did so to the end of his time. That is a failure of the source, though it
+ * might have had more; of one who leaves before, nobody knows. */
+static void flight_cancel(struct flight *flight, bool in_vain)
 {
-	meet_end(&flight->meet, &(struct meet_news){.lost = true});
+	meet_end(&flight->meet, &(struct meet_news){.lost = true, .in_vain = in_vain});
 	level_read_cancel(&flight->read);
+	if (in_vain)
+		flight->child.deadline = cache_now(flight->cache);
 	query_cancel(&flight->child);
 	flight_free(flight);
 }
 
 /* When nobody needs it any more, the source need not answer either. */
-static void drop_if_unwanted(struct flight *flight)
+static void drop_if_unwanted(struct flight *flight, bool in_vain)
 {
 	if (!TAILQ_EMPTY(&flight->waiters) || flight->behind || meet_is_followed(&flight->meet))
 		return;
-	flight_cancel(flight);
+	flight_cancel(flight, in_vain);
 }
 
 static void leave(struct cache_work *work)
 {
 	struct waiter *waiter = (struct waiter *)(void *)work;
 	part(waiter);
-	drop_if_unwanted(waiter->flight);
+	drop_if_unwanted(
+		waiter->flight, waiter->query->deadline <= cache_now(waiter->flight->cache));
 }
 
 static void on_slow(struct timer *timer)
@@ -137,7 +142,7 @@ static void on_slow(struct timer *timer)
 	set_behind(flight);
 	part(waiter);
 	give_stale(waiter);
-	drop_if_unwanted(flight);
+	drop_if_unwanted(flight, false);
 }
 
 /* Within the asker's own time, whatever the option says. */
@@ -356,6 +361,10 @@ void cache_told(struct cache *cache, uint64_t hash, uint64_t id, const struct me
 			break;
 	if (!flight)
 		return; /* nobody wanted it any more */
+	if (news->alone) {
+		drop_if_unwanted(flight, news->in_vain);
+		return;
+	}
 	if (news->lost) {
 		take_off(flight);
 		return;
@@ -417,6 +426,6 @@ void flight_close_all(struct cache *cache)
 	for (unsigned i = 0; i < FLIGHT_CHAINS; i++)
 		for (flight = LIST_FIRST(&cache->flights[i]); flight; flight = next) {
 			next = LIST_NEXT(flight, link);
-			flight_cancel(flight);
+			flight_cancel(flight, false);
 		}
 }

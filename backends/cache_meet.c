@@ -57,6 +57,7 @@ bool meet_begin(struct meet *meet)
 	pthread_mutex_lock(&meet->common->lock);
 	struct meet *leader = find_leader(meet);
 	meet->role = leader ? MEET_FOLLOWS : MEET_LEADS;
+	meet->leader = leader;
 	if (leader)
 		LIST_INSERT_HEAD(&leader->followers, meet, link);
 	else
@@ -86,18 +87,18 @@ static void open_news(struct worker *worker, struct letter *letter)
 	free(news);
 }
 
-/* Under the lock: the follower, another thread's, cannot go meanwhile. */
-static void tell(const struct meet *follower, const struct meet_news *news)
+/* Under the lock: the other, another thread's, cannot go meanwhile. */
+static void tell(const struct meet *other, const struct meet_news *news)
 {
 	struct meet_letter *letter = memory_new(sizeof(*letter));
 	letter->letter.open = open_news;
-	letter->door = follower->door;
-	letter->hash = follower->place->hash;
-	letter->id = follower->id;
+	letter->door = other->door;
+	letter->hash = other->place->hash;
+	letter->id = other->id;
 	letter->news = *news;
 	answer_copy(&letter->news.answer, &news->answer, &letter->mem);
-	atomic_fetch_add(&follower->door->refs, 1);
-	worker_post(follower->door->worker, &letter->letter);
+	atomic_fetch_add(&other->door->refs, 1);
+	worker_post(other->door->worker, &letter->letter);
 }
 
 void meet_end(struct meet *meet, const struct meet_news *news)
@@ -108,6 +109,8 @@ void meet_end(struct meet *meet, const struct meet_news *news)
 	pthread_mutex_lock(&meet->common->lock);
 	if (meet->role != MEET_IDLE)
 		LIST_REMOVE(meet, link);
+	if (meet->role == MEET_FOLLOWS && LIST_EMPTY(&meet->leader->followers))
+		tell(meet->leader, &(struct meet_news){.alone = true, .in_vain = news->in_vain});
 	while (meet->role == MEET_LEADS && (follower = LIST_FIRST(&meet->followers))) {
 		LIST_REMOVE(follower, link);
 		follower->role = MEET_IDLE;

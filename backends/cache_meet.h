@@ -20,6 +20,8 @@ void meet_door_close(struct meet_door *door);
 /* What the one who asked says to those who waited for him. */
 struct meet_news {
 	bool lost;      /* he has given up: ask yourself */
+	bool alone;     /* to one who leads: nobody follows him any more */
+	bool in_vain;   /* with it: the last one's time was over */
 	bool timed_out; /* the answer is TEMP because the source had no time left */
 	bool found;     /* in the second level, where it lives left_ms longer */
 	int64_t left_ms;
@@ -35,6 +37,7 @@ struct meet {
 	uint64_t id;     /* by which the worker finds the flight again */
 
 	enum { MEET_IDLE, MEET_LEADS, MEET_FOLLOWS } role; /* from here on: under the lock */
+	struct meet *leader;                               /* of one who follows */
 	LIST_ENTRY(meet) link; /* of those who lead, or of those who follow one */
 	LIST_HEAD(, meet) followers;
 };
@@ -45,7 +48,8 @@ bool meet_begin(struct meet *meet);
 
 bool meet_is_followed(struct meet *meet);
 
-/* At any time. The news of one who led go to those who followed. */
+/* At any time. The news of one who led go to those who followed; when the last of these leaves, the leader is
+ * told. */
 void meet_end(struct meet *meet, const struct meet_news *news);
 
 /* cache_flight.c: the news for a flight, which may be gone; in a turn. */

@@ -123,7 +123,7 @@ static void start(struct query *query)
 static void cancel(struct query *query)
 {
 	struct hop *hop = query->work;
-	query_cancel(&hop->child);
+	query_cancel_child(&hop->child, query);
 }
 
 const struct backend backend_chain = {

@@ -20,8 +20,9 @@ struct guard_conf {
 	int64_t max_inflight, retries, failures, cooldown;
 };
 
-/* For all workers. */
+/* For all workers. Counted by the configurations that have it: what a reload leaves under way counts on. */
 struct guard_shared {
+	unsigned refs;             /* the control thread's */
 	_Atomic uint64_t inflight; /* counted only when there is a limit */
 };
 
@@ -102,14 +103,26 @@ static bool check(struct table_conf *table, struct error *error)
 	if (table->options.side_effects && conf->retries > 0)
 		log_warn("%s: table %s: retries: side_effects switches them off", table->where,
 			table->name);
-	table->shared = memory_new(sizeof(struct guard_shared));
+	struct guard_shared *shared = memory_new(sizeof(*shared));
+	shared->refs = 1;
+	table->shared = shared;
 	return true;
 }
 
 static void drop(struct table_conf *table)
 {
-	free(table->shared);
+	struct guard_shared *shared = table->shared;
+	if (shared && --shared->refs == 0)
+		free(shared);
 	table->shared = NULL;
+}
+
+static void inherit(struct table_conf *now, const struct table_conf *before)
+{
+	struct guard_shared *shared = before->shared;
+	drop(now);
+	shared->refs++;
+	now->shared = shared;
 }
 
 static bool open_table(struct table *table, struct error *error)
@@ -122,7 +135,11 @@ static bool open_table(struct table *table, struct error *error)
 		.cooldown_ms = (uint64_t)conf->cooldown,
 	};
 	state->dice = (uint64_t)(uintptr_t)state | 1; /* workers must only differ */
+	if (table->before)
+		state->breaker = breaker_succeed(
+			&((const struct guard_state *)table->before->state)->breaker);
 	table->state = state;
+	table_set_counter(table, GUARD_OPEN, breaker_is_open(&state->breaker));
 	return true;
 }
 
@@ -330,7 +347,7 @@ static void cancel(struct query *query)
 		else
 			breaker_left(&state->breaker, guarded->pass);
 	}
-	query_cancel(&guarded->child);
+	query_cancel_child(&guarded->child, query);
 	leave(query->table);
 }
 
@@ -347,6 +364,7 @@ const struct backend backend_guard = {
 	.wanted = wanted,
 	.check = check,
 	.drop = drop,
+	.inherit = inherit,
 	.open = open_table,
 	.close = close_table,
 	.start = start,

@@ -241,7 +241,7 @@ static void start(struct query *query)
 
 static void cancel(struct query *query)
 {
-	query_cancel(&((struct walk *)query->work)->child);
+	query_cancel_child(&((struct walk *)query->work)->child, query);
 }
 
 /* Within, each form of the key is kept by itself. */

@@ -155,7 +155,7 @@ static void begin_lookup(struct run *run)
 
 static void stop_lookup(struct run *run)
 {
-	query_cancel(&run->child);
+	query_cancel_child(&run->child, run->query);
 }
 
 static int finish_lookup(lua_State *L, int status, lua_KContext context)

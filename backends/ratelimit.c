@@ -406,7 +406,21 @@ static void take_limits(struct count *count)
 
 static void on_limits(struct query *child)
 {
-	take_limits((struct count *)(void *)((char *)child - offsetof(struct count, child)));
+	struct count *count =
+		(struct count *)(void *)((char *)child - offsetof(struct count, child));
+	timer_clear(&count->late);
+	take_limits(count);
+}
+
+/* An asker who allows less than the table's timeout cancels by himself (query_expire()). */
+static void on_late(struct timer *timer)
+{
+	struct count *count =
+		(struct count *)(void *)((char *)timer - offsetof(struct count, late));
+	query_cancel(&count->child);
+	count->child.answer =
+		(struct answer){.status = ST_TEMP, .why = STR("no answer in half of the time")};
+	take_limits(count);
 }
 
 /* The limits get half of the time that there is: who fails to answer in it leads to on_error, while who uses
@@ -428,6 +442,8 @@ static void ask_limits(struct count *count)
 	if (query_begin(&count->child, table_of(query->table, tables->tables[0]), &count->child_ask,
 		    on_limits))
 		take_limits(count);
+	else
+		timer_set(query->table->turn->timers, &count->late, count->child.deadline, on_late);
 }
 
 static void begin(struct query *query, struct str identity, uint64_t n)
@@ -499,7 +515,8 @@ static void start(struct query *query)
 static void cancel(struct query *query)
 {
 	struct count *count = query->work;
-	query_cancel(&count->child);
+	timer_clear(&count->late);
+	query_cancel_child(&count->child, query);
 	redis_cancel(&count->redis);
 }
 

@@ -5,6 +5,7 @@
 #include "model/query.h"
 #include "engine/redis.h"
 #include "model/table.h"
+#include "model/timer.h"
 #include "model/windows.h"
 
 struct ratelimit_conf {
@@ -38,6 +39,7 @@ struct count {
 	struct query *parent;
 	struct query child; /* to the table that has the limits */
 	struct question child_ask;
+	struct timer late; /* the child's time is over */
 	struct redis_ask redis;
 	struct redis_command command;
 	struct str words[8 + 2 * WINDOW_LIMITS];

@@ -14,6 +14,10 @@ static bool open_table(struct table *table, struct error *error)
 	state->pool = http_pool_new(worker_http(table->worker), &shared->http);
 	state->url.max = MAX_URL;
 	table->state = state;
+	if (table->before) /* unchanged, and so are its upstreams */
+		for (size_t i = 0; i < shared->nupstreams; i++)
+			state->breakers[i] = breaker_succeed(
+				&((const struct url_state *)table->before->state)->breakers[i]);
 	return true;
 }
 

@@ -29,6 +29,12 @@ static inline bool breaker_is_open(const struct breaker *breaker)
 	return breaker->until_ms > 0;
 }
 
+/* What one has learnt, for another who goes on in his place; the probe, if there is one, stays the first one's. */
+static inline struct breaker breaker_succeed(const struct breaker *breaker)
+{
+	return (struct breaker){.failures = breaker->failures, .until_ms = breaker->until_ms};
+}
+
 /* Would breaker_enter() refuse? */
 bool breaker_refuses(const struct breaker *breaker, uint64_t now_ms);
 

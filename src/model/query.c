@@ -163,6 +163,13 @@ void query_cancel(struct query *query)
 	table_set_leave(query->table->set);
 }
 
+void query_cancel_child(struct query *child, const struct query *parent)
+{
+	if (child->deadline > parent->deadline)
+		child->deadline = parent->deadline;
+	query_cancel(child);
+}
+
 /* All have the same timeout, so the first to begin is the first to end; one whose asker allows less is
  * cancelled by that asker, whose own deadline has passed. */
 void query_expire(struct table *table)

@@ -62,6 +62,10 @@ void query_count(const struct query *query, unsigned protocol);
 /* Idle, running or finished: done() will not be called. */
 void query_cancel(struct query *query);
 
+/* The same for a child that follows this parent, whose deadline may have been brought forward meanwhile: a
+ * table whose time has run out has failed, and one whose asker leaves has not. */
+void query_cancel_child(struct query *child, const struct query *parent);
+
 /* Ends the table's queries whose deadline has passed, as ST_TEMP (a change may have happened), and
  * cancels what they had started. No backend has a timer of its own. In a turn. */
 void query_expire(struct table *table);

@@ -8,6 +8,7 @@ import urllib.parse
 
 from harness import Backend, Case, Reply, Store, serve, tempdir, url, wait_until
 from harness.backend import as_json
+from harness.http import Http
 from harness.mapmux import document, mapmux
 from harness.nginx import Nginx
 from harness.redis import Client, Redis, Script
@@ -288,13 +289,55 @@ class Shared(Case):
         self.assertEqual(three.ask("kv", "a"), ("OK", "new"))
         self.assertEqual(len(self.backend.seen()), before + 1)
 
+    def test_a_change_that_cannot_be_marked(self):
+        """What the server still holds of before is used by no worker of this process."""
+        mux = self.start()
+        for name in "ab":
+            self.assertEqual(mux.ask("kv", name), ("OK", "0"))
+        self.filled(2)
+        self.do("CONFIG", "SET", "maxmemory", "1")      # it can be read, and takes nothing more
+        with mux.dict("kv") as client:
+            for number, name in enumerate("ab"):        # with the second it is not even tried
+                self.assertEqual(client.change(number, ("set", "shared/" + name, "new")).letter, "O")
+        clients = [mux.socketmap() for _ in range(4)]   # some with each worker
+        for client in clients:
+            self.addCleanup(client.close)
+            self.assertEqual([client.ask("kv", name) for name in "ab"], [("OK", "new")] * 2)
+        self.assertEqual(len(self.keys()), 2)
+        self.assertIn("answered by OOM", mux.log())
+
+    def test_a_purge_is_of_both_levels(self):
+        """What the server still holds is not taken for an answer by this process."""
+        table = url("kv", self.backend.url + "/kv/{}", cache={"ttl": "1h", "shared": self.url})
+        mux = serve(self, [table], protocols=("socketmap", "http"), threads=2)
+        for count, target in enumerate(("&key=a", "")):
+            self.assertEqual(mux.ask("kv", "ab"[count]), ("OK", "0"))
+            self.filled(count + 1)
+            self.store.data["/kv/" + "ab"[count]] = "new"
+            with Http(mux.paths["http"]) as client:
+                self.assertEqual(client.ask("POST", "/v1/cache/purge?table=kv" + target).status, 200)
+            clients = [mux.socketmap() for _ in range(4)]   # some with each worker
+            for client in clients:
+                self.addCleanup(client.close)
+                self.assertEqual(client.ask("kv", "ab"[count]), ("OK", "new"))
+
+    def test_an_answer_lives_as_long_as_there(self):
+        """Who finds it there keeps it for what is left of its time."""
+        one, two = self.start(), self.start()
+        self.assertEqual(one.ask("kv", "a"), ("OK", "0"))
+        key, = self.filled(1)
+        self.store.data["/kv/a"] = "new"
+        self.do("PEXPIRE", key, 5000)
+        self.assertEqual(two.ask("kv", "a"), ("OK", "0"))
+        wait_until(lambda: two.ask("kv", "a") == ("OK", "new"), "it ends", pause=0.1)
+
     def test_garbage_is_a_miss(self):
         one, two = self.start(), self.start()
         self.assertEqual(one.ask("kv", "a"), ("OK", "0"))
         key, = self.filled(1)
         value = self.do("GET", key)
         for bad in (b"", b"\x01", value[:-1], value + b"x", b"\x02" + value[1:], b"\x01\xff\xff\xff\xff" + value[5:],
-                    value[:6] + b"?" + value[7:], b"\x01" * 100):
+                    value[:6] + b"?" + value[7:-1] + b"1", b"\x01" * 100):   # an answer to another question
             self.do("SET", key, bad, "PX", "100000")
             with self.subTest(bad):
                 third = self.start()
@@ -339,6 +382,14 @@ class Shared(Case):
         start = time.monotonic()
         self.assertEqual(mux.ask("kv", "a"), ("OK", "0"))
         self.assertLess(time.monotonic() - start, 1)
+
+    def test_a_change_does_not_wait_for_it(self):
+        """A mark has a moment, and the change has the time that is left then."""
+        script = Script(self, None)
+        cache = {"ttl": "1h", "shared": f"redis://127.0.0.1:{script.port}"}
+        mux = serve(self, [url("kv", self.backend.url + "/kv/{}", timeout="900ms", cache=cache)], threads=1)
+        with mux.dict("kv") as client:
+            self.assertEqual(client.change(1, ("set", "shared/a", "new")).letter, "O")
 
     def test_check_hides_it(self):
         where = tempdir(self)

@@ -194,6 +194,17 @@ class Upstreams(Case):
         self.assertEqual(len(first.seen()), before)
         gate.set()
 
+    def test_a_silent_upstream_is_avoided_by_those_with_less_time(self):
+        """A chain's timeout can be shorter than its member's: what it does not wait for is late all the same."""
+        gate = threading.Event()
+        first = Backend(self, lambda request: Reply(b'"first"', gate=gate))
+        second = Backend(self, lambda request: as_json("second"))
+        mux = serve(self, [url("t", f"{first.url}/{{}} {second.url}/{{}}", timeout="10s"),
+                           {"name": "brief", "type": "chain", "param": ["t"], "timeout": "1s"}], threads=1)
+        self.assertEqual(mux.ask("brief", "k")[0], "TEMP")
+        self.assertEqual(mux.ask("brief", "k"), ("OK", "second"))
+        gate.set()
+
     def test_the_table_behind_them_has_one_breaker(self):
         """It opens when all upstreams fail."""
         ports = [free_port(), free_port()]

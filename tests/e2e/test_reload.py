@@ -425,6 +425,17 @@ class Wrong(Reloaded):
         self.reload(self.tables, [*self.listeners(), nowhere], word=FAILED)
         self.check()
 
+    def test_nothing_of_it_stays(self):
+        """Neither the tables that were opened already, nor the new form of the log."""
+        nowhere = {"protocol": "dict", "address": "unix:" + self.path("none/dict")}
+        before = self.descriptors()
+        for number in range(5):
+            log = self.reload([*self.tables, url("u", f"http://127.0.0.1/{number}/{{}}")],
+                              [*self.listeners(), nowhere], word=FAILED, log={"format": "json"})
+            self.assertNotIn('"msg":', log)
+        wait_until(lambda: self.descriptors() <= before, lambda: f"{self.descriptors()} after {before}")
+        self.check()
+
     def test_a_file_that_is_taken(self):
         """The place of a socket's file has something else in it by now."""
         os.rename(self.path("dict"), self.path("elsewhere"))
@@ -635,6 +646,45 @@ class State(Reloaded):
         for number in range(18):
             self.assertEqual(client.change(40 + number, ("unset", f"shared/{number}")).letter, "O")
         self.assertEqual(client.change(60, ("set", "shared/more", "x")).letter, "O")
+
+    def test_breakers(self):
+        """Whoever is left alone stays so, while nothing changes of the table: it would cost the next clients their time."""
+        gate = threading.Event()
+        silent = Backend(self, lambda request: Reply(b'"late"', gate=gate))
+        well = Backend(self, lambda request: as_json("well"))
+        dead = f"http://127.0.0.1:{free_port()}/{{}}"
+        broken = {"retries": 0, "breaker": {"failures": 1, "cooldown": "1h"}}
+        both = url("both", f"{silent.url}/{{}} {well.url}/{{}}", timeout="1s", breaker={"failures": 2, "cooldown": "1h"})
+        self.start([url("t", dead, **broken), both], threads=1)
+        self.assertIn("Failed to connect", self.ask("t", "k")[1])
+        self.assertEqual(self.ask("t", "k"), ("TEMP", "breaker open"))
+        self.assertEqual(self.ask("both", "k")[0], "TEMP")
+        self.reload([both, url("t", dead, **broken)], threads=1)
+        self.assertEqual(self.ask("both", "k"), ("OK", "well"))
+        self.assertEqual(self.ask("t", "k"), ("TEMP", "breaker open"))
+        self.reload([url("t", dead, **broken, user_agent="another")], threads=1)
+        self.assertIn("Failed to connect", self.ask("t", "k")[1])
+        gate.set()
+
+    def test_max_inflight(self):
+        """What is under way since before counts, also where the limit itself has changed."""
+        gate = threading.Event()
+        backend = Backend(self, lambda request: as_json("v", gate=gate))
+        self.start([url("t", backend.url + "/{}", max_inflight=2)])
+        clients = [self.socketmap() for _ in range(4)]
+        for number, client in enumerate(clients[:2]):
+            client.request("t", f"k{number}")
+        backend.wait_for(2)
+        self.reload([url("t", backend.url + "/{}", max_inflight=2)])
+        self.assertEqual(self.ask("t", "z"), ("TEMP", "too many questions in flight"))
+        self.reload([url("t", backend.url + "/{}", max_inflight=3)])
+        clients[2].request("t", "k2")
+        backend.wait_for(3)
+        self.assertEqual(self.ask("t", "z"), ("TEMP", "too many questions in flight"))
+        gate.set()
+        for client in clients[:3]:
+            self.assertEqual(client.reply(), ("OK", "v"))
+        self.assertEqual(self.ask("t", "z"), ("OK", "v"))
 
     def test_secrets(self):
         seen = []

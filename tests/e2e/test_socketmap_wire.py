@@ -334,6 +334,21 @@ class Ways(Case):
                 self.assertEqual(client.ask("t", "key"), ("OK", "value"))
         wait_until(lambda: self.asks(path) == ("OK", "value"), "room for a client")
 
+    def test_a_client_too_many_takes_no_place(self):
+        """Who waits to be told keeps nobody out."""
+        path = tempdir(self) + "/s"
+        Mapmux(self, "--listen", f"socketmap:unix:{path},max_connections=1", "--name", "t", "--type", "static",
+               "--param", "key=value")
+        for _ in range(5):                          # on a slow machine he may be closed first, after 5 s
+            with self.admitted(path) as one, Socketmap(path) as silent:
+                self.assertEqual(one.ask("t", "key"), ("OK", "value"))
+                one.close()
+                self.admitted(path).close()
+                with contextlib.suppress(OSError, Closed):
+                    self.assertEqual(silent.ask("t", "key"), ("TEMP", "too many connections"))
+                    return
+        self.fail("never admitted beside him")
+
     def test_many_clients_too_many(self):
         """Those who wait to be told are bounded; the rest is closed at once."""
         path = tempdir(self) + "/s"
@@ -349,6 +364,7 @@ class Ways(Case):
                 with contextlib.suppress(OSError, Closed):
                     told += client.ask("t", "key")[0] == "TEMP"
             self.assertGreaterEqual(told, 64)
+            self.assertLess(told, len(crowd))
             self.assertEqual(one.ask("t", "key"), ("OK", "value"))
         self.assertIn("max_connections", mux.log())
 

@@ -740,6 +740,32 @@ static void few_go_on_behind(void **state)
 	stand_close(&stand); /* with one under way */
 }
 
+/* Nor are all those gone on with whose clients have been given old answers. */
+static void few_are_gone_on_with(void **state)
+{
+	struct stand stand;
+	struct asked *asked[100];
+	char key[16];
+	(void)state;
+	SET_UP(stand, "cache.ttl", "1s", "cache.stale", "1h");
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "k%u", i);
+		fetched(&stand, lookup_of(key), key);
+	}
+	stand_pass(&stand, 1000);
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "k%u", i);
+		asked[i] = ask_start(&stand, "t", lookup_of(key));
+	}
+	stand_pass(&stand, 1800);
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "k%u", i);
+		got(asked[i], key);
+	}
+	assert_int_equal(source_of(&stand)->cancelled, 100 - 64);
+	stand_close(&stand);
+}
+
 /* ---- bounds ---- */
 
 static void the_least_recently_used_goes(void **state)
@@ -1079,6 +1105,7 @@ int main(void)
 		cmocka_unit_test(stale_has_an_end),
 		cmocka_unit_test(no_stale_for_perm_nor_what_was_changed),
 		cmocka_unit_test(few_go_on_behind),
+		cmocka_unit_test(few_are_gone_on_with),
 		cmocka_unit_test(the_least_recently_used_goes),
 		cmocka_unit_test(bytes_are_bounded),
 		cmocka_unit_test(bounds_are_those_of_all_workers),
