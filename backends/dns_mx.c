@@ -2,13 +2,13 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
-#include "model/domain.h"
-#include "list.h"
-#include "mx_cache.h"
-#include "model/query.h"
 #include "engine/resolver.h"
-#include "model/table.h"
 #include "engine/worker.h"
+#include "list.h"
+#include "model/domain.h"
+#include "model/query.h"
+#include "model/table.h"
+#include "mx_cache.h"
 
 enum { MATCH_ANY, MATCH_BEST, MATCH_ALL };
 

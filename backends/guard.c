@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "model/breaker.h"
 #include "list.h"
+#include "model/breaker.h"
 #include "model/query.h"
 #include "model/timer.h"
 

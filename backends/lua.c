@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "model/digest.h"
+#include "engine/worker.h"
 #include "http_settings.h"
-#include "text/json.h"
 #include "list.h"
 #include "lua_parts.h"
-#include "engine/worker.h"
+#include "model/digest.h"
+#include "text/json.h"
 
 enum { RETRY_MS = 1000 }; /* a script that fails to load again is tried so often */
 

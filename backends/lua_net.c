@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <strings.h>
 
-#include "lua_parts.h"
 #include "engine/worker.h"
+#include "lua_parts.h"
 
 static struct str check_text(lua_State *L, int index)
 {

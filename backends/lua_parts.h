@@ -8,11 +8,11 @@
 #define MAPMUX_LUA_PARTS_H
 
 #include "base/buf.h"
-#include "engine/http.h"
 #include "base/log.h"
-#include "model/query.h"
+#include "engine/http.h"
 #include "engine/redis.h"
 #include "engine/resolver.h"
+#include "model/query.h"
 #include "model/table.h"
 #include "model/timer.h"
 

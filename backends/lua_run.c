@@ -4,8 +4,8 @@
 #include <lua.h>
 #include <stdlib.h>
 
-#include "lua_parts.h"
 #include "engine/worker.h"
+#include "lua_parts.h"
 
 enum {
 	KEEP_SPARE = 256, /* idle coroutines of a state */

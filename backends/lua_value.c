@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "text/json.h"
 #include "lua_parts.h"
 #include "rows.h"
+#include "text/json.h"
 
 enum {
 	MAX_DEPTH = 100,

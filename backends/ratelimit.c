@@ -6,12 +6,12 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
-#include "text/json.h"
+#include "engine/worker.h"
 #include "limits.h"
 #include "list.h"
 #include "model/mail.h"
 #include "model/policy_action.h"
-#include "engine/worker.h"
+#include "text/json.h"
 
 enum {
 	MAX_IDENTITY = 512, /* bytes; of a longer one only these count */

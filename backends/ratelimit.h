@@ -2,8 +2,8 @@
 #ifndef MAPMUX_BACKENDS_RATELIMIT_H
 #define MAPMUX_BACKENDS_RATELIMIT_H
 
-#include "model/query.h"
 #include "engine/redis.h"
+#include "model/query.h"
 #include "model/table.h"
 #include "model/timer.h"
 #include "model/windows.h"

@@ -2,13 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/redis.h"
+#include "engine/worker.h"
 #include "list.h"
 #include "model/query.h"
-#include "engine/redis.h"
+#include "model/table.h"
 #include "redis_key.h"
 #include "rows.h"
-#include "model/table.h"
-#include "engine/worker.h"
 
 enum {
 	MAX_REPLY = 64 << 20,

@@ -8,13 +8,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "list.h"
 #include "model/digest.h"
+#include "model/query.h"
 #include "password.h"
 #include "rows.h"
 #include "static_auth.h"
 #include "static_map.h"
-#include "list.h"
-#include "model/query.h"
 
 enum { MAX_FILE = 1 << 30, QUIET_NS = 1000000000 };
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "engine/helper.h"
-#include "password.h"
 #include "engine/worker.h"
+#include "password.h"
 
 /* On its way through the helper; it outlives its query when that is cancelled. */
 struct check {

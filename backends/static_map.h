@@ -2,8 +2,8 @@
 #ifndef MAPMUX_STATIC_MAP_H
 #define MAPMUX_STATIC_MAP_H
 
-#include "text/json.h"
 #include "model/setting.h"
+#include "text/json.h"
 
 /* One key; its answer for each enum form. */
 struct map_entry {

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-#include "list.h"
 #include "engine/worker.h"
+#include "list.h"
 
 static bool open_table(struct table *table, struct error *error)
 {

@@ -2,11 +2,11 @@
 #ifndef MAPMUX_BACKENDS_URL_H
 #define MAPMUX_BACKENDS_URL_H
 
-#include "model/breaker.h"
 #include "engine/http.h"
-#include "text/json.h"
+#include "model/breaker.h"
 #include "model/query.h"
 #include "model/table.h"
+#include "text/json.h"
 #include "text/template.h"
 
 enum {

@@ -1,8 +1,8 @@
 /* The url table: its settings, and what can be prepared from them for all workers. */
 #include "url.h"
 
-#include "model/digest.h"
 #include "http_settings.h"
+#include "model/digest.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,17 +1,17 @@
 /* The userli backend: each endpoint of userli's API as a table. */
 #include <stdlib.h>
 
-#include "model/digest.h"
-#include "http_settings.h"
-#include "model/domain.h"
 #include "engine/http.h"
-#include "text/json.h"
+#include "engine/worker.h"
+#include "http_settings.h"
 #include "list.h"
+#include "model/digest.h"
+#include "model/domain.h"
 #include "model/mail.h"
 #include "model/query.h"
 #include "model/table.h"
+#include "text/json.h"
 #include "text/template.h"
-#include "engine/worker.h"
 
 enum {
 	MAX_URL = 16 * 1024,

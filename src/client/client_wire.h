@@ -3,9 +3,9 @@
 #ifndef MAPMUX_CLIENT_WIRE_H
 #define MAPMUX_CLIENT_WIRE_H
 
-#include "text/address.h"
 #include "base/buf.h"
 #include "model/question.h"
+#include "text/address.h"
 
 enum outcome { GOT_OK, GOT_NOTFOUND, GOT_TEMP, GOT_PERM, GOT_UNCERTAIN };
 

@@ -2,10 +2,10 @@
 #ifndef MAPMUX_CONFIG_H
 #define MAPMUX_CONFIG_H
 
-#include "text/address.h"
-#include "model/codec.h"
 #include "base/log.h"
+#include "model/codec.h"
 #include "model/table.h"
+#include "text/address.h"
 
 /* The keys of a listener that all protocols share. */
 struct listen_options {

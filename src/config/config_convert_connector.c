@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/config_parts.h"
 #include "config/config_convert.h"
+#include "config/config_parts.h"
 #include "text/json.h"
 
 enum { FILE_MAX = 1 << 20 };

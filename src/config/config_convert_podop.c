@@ -1,6 +1,6 @@
 /* podop's command line as YAML. It is read as `serve` reads it; what podop did otherwise is added. */
-#include "config/config_parts.h"
 #include "config/config_convert.h"
+#include "config/config_parts.h"
 
 /* podop knew tables of one type. */
 static bool check_types(struct draft *draft, struct error *error)

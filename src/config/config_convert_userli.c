@@ -3,8 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "config/config_parts.h"
 #include "config/config_convert.h"
+#include "config/config_parts.h"
 
 /* The adapter took an empty variable for one that is not set. */
 static const char *env(const char *name, const char *fallback)

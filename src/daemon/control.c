@@ -15,8 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/reload.h"
 #include "base/trim.h"
+#include "daemon/reload.h"
 
 enum {
 	REFRESH_MS = 1000, /* between two looks at changed files */
@@ -165,15 +165,14 @@ static void log_summary(const struct daemon *daemon)
 static void drain(struct daemon *daemon)
 {
 	struct timespec pause = {0, DRAIN_LOOK_MS * 1000000L};
-	int64_t left = daemon->current->config.shutdown_timeout;
+	uint64_t until = turn_clock_ms() + (uint64_t)daemon->current->config.shutdown_timeout;
 	unsigned open;
 	listeners_drain(&daemon->listeners);
 	do {
 		open = crew_load(&daemon->crew);
 		if (open > 0)
 			nanosleep(&pause, NULL);
-		left -= DRAIN_LOOK_MS;
-	} while (open > 0 && left > 0);
+	} while (open > 0 && turn_clock_ms() < until);
 	if (open > 0)
 		log_warn("%u connections were still busy after shutdown_timeout", open);
 }

@@ -10,10 +10,10 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "text/address.h"
-#include "model/domain.h"
 #include "base/log.h"
 #include "engine/resolver_reply.h"
+#include "model/domain.h"
+#include "text/address.h"
 
 enum {
 	TRY_MS = 1000, /* for the first try of each server; doubled for each further one */

@@ -12,8 +12,8 @@
 #include "engine/helper.h"
 #include "engine/http.h"
 #include "engine/poller.h"
-#include "model/query.h"
 #include "engine/resolver.h"
+#include "model/query.h"
 #include "model/timer.h"
 
 enum { TICK_MS = 20 };

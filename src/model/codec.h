@@ -3,8 +3,8 @@
 #ifndef MAPMUX_CODEC_H
 #define MAPMUX_CODEC_H
 
-#include "model/attempts.h"
 #include "base/buf.h"
+#include "model/attempts.h"
 #include "model/question.h"
 #include "model/setting.h"
 

@@ -4,11 +4,11 @@
 
 #include <sys/queue.h>
 
-#include "model/attempts.h"
 #include "base/buf.h"
+#include "model/attempts.h"
 #include "model/query.h"
-#include "web/survey.h"
 #include "model/timer.h"
+#include "web/survey.h"
 #include "web/web.h"
 
 struct event;

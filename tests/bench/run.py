@@ -280,8 +280,8 @@ class SlowBackend:
 class Bench:
 	def __init__(self, args):
 		self.args = args
-		self.seconds = args.seconds or (0.5 if args.quick else 2.0)
-		self.rounds = args.rounds
+		self.seconds = args.seconds or (0.5 if args.quick else 1.0)
+		self.rounds = args.rounds or (3 if args.quick else 7)
 		self.processes = []
 		self.verdicts = []
 		self.not_run = 0
@@ -1216,8 +1216,8 @@ def parse_args():
 	parser.add_argument("--mapmux", required=True, help="the daemon's binary")
 	parser.add_argument("--tools", required=True, help="where floor, load and curlloop are")
 	parser.add_argument("--quick", action="store_true", help="rounds of 0.5 s: a smoke test")
-	parser.add_argument("--seconds", type=float, help="length of a round (2)")
-	parser.add_argument("--rounds", type=int, default=3, help="rounds of each case (3)")
+	parser.add_argument("--seconds", type=float, help="length of a round (1)")
+	parser.add_argument("--rounds", type=int, help="rounds of each case (7)")
 	parser.add_argument("--only", help="groups to run, with commas: " + ",".join(GROUPS))
 	parser.add_argument("--strict", action="store_true", help="exit 1 when a figure is missed")
 	args = parser.parse_args()
@@ -1227,7 +1227,7 @@ def parse_args():
 	for group in groups:
 		if group not in GROUPS:
 			parser.error("--only: %s is none of %s" % (group, ", ".join(GROUPS)))
-	if args.rounds < 1 or (args.seconds is not None and args.seconds <= 0):
+	if (args.rounds is not None and args.rounds < 1) or (args.seconds is not None and args.seconds <= 0):
 		parser.error("--rounds and --seconds must be above 0")
 	return args, groups
 

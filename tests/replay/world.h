@@ -6,10 +6,10 @@
 
 #include "config/config.h"
 #include "conn/dialog.h"
-#include "model/query.h"
-#include "script.h"
-#include "model/timer.h"
 #include "engine/worker.h"
+#include "model/query.h"
+#include "model/timer.h"
+#include "script.h"
 
 /* What the daemon knows by this name, without a thread and a loop. */
 struct worker {

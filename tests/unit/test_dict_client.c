@@ -3,10 +3,10 @@
 #include "late.h"
 
 #include "../../backends/list.h"
+#include "base/log.h"
 #include "conn/dialog.h"
 #include "dict_model.h"
 #include "front/fronts.h"
-#include "base/log.h"
 #include "stream.h"
 
 enum {

@@ -2,8 +2,8 @@
  * walk. */
 #include "late.h"
 
-#include "../../backends/list.h"
 #include "../../backends/key_forms.h"
+#include "../../backends/list.h"
 
 static const char *const all_forms =
 	"key without_extension localpart @domain domain parent_domains";

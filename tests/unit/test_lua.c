@@ -10,8 +10,8 @@
 
 #include "../../backends/list.h"
 #include "config/config.h"
-#include "model/timer.h"
 #include "engine/worker.h"
+#include "model/timer.h"
 
 struct fixture {
 	struct stand stand;

@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "stream_check.h"
 #include "model/table.h"
+#include "stream_check.h"
 
 #define FAILED "action=DEFER_IF_PERMIT 4.3.0 Service temporarily unavailable\n\n"
 

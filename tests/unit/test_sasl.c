@@ -7,8 +7,8 @@
 
 #include "base/base64.h"
 #include "front/front_sasl.h"
-#include "stream_check.h"
 #include "model/table.h"
+#include "stream_check.h"
 
 #define HELLO "VERSION\t1\t0\nCPID\t7\n"
 #define SMTP "\tservice=smtp\tnologin\tlip=192.0.2.1\trip=192.0.2.2"

@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "stream_check.h"
 #include "model/table.h"
+#include "stream_check.h"
 
 static int set_up(void **state)
 {

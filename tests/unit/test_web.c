@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "text/address.h"
-#include "model/codec.h"
 #include "config/config.h"
+#include "model/codec.h"
+#include "text/address.h"
 #include "text/json.h"
 #include "web/survey.h"
 #include "web/web_origin.h"
