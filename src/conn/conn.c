@@ -95,7 +95,7 @@ static void receive(struct conn *conn)
 {
 	bool kept = conn->in.len > 0;
 	char *to = kept ? buf_reserve(&conn->in, READ_MORE) : worker_scratch(conn->group->worker);
-	ssize_t n = read(conn->io.fd, to, kept ? READ_MORE : WORKER_SCRATCH);
+	ssize_t n = recv(conn->io.fd, to, kept ? READ_MORE : WORKER_SCRATCH, 0);
 	if (n <= 0) {
 		if (n == 0)
 			end_of_input(conn);
@@ -120,7 +120,7 @@ static void flush(struct conn *conn)
 {
 	struct dialog *dialog = &conn->dialog;
 	struct str unsent = dialog_unsent(dialog);
-	ssize_t n = write(conn->io.fd, unsent.ptr, unsent.len);
+	ssize_t n = send(conn->io.fd, unsent.ptr, unsent.len, MSG_NOSIGNAL);
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		dialog->gone = true;
 		return;
