@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc)
 # Tests wait for servers and for time more than they compute.
-TEST_JOBS ?= $(shell expr 2 \* $(JOBS))
+TEST_JOBS ?= $(shell expr 3 \* $(JOBS))
 
 BUILD_PACKAGES = gcc make cmake pkg-config libc6-dev libevent-dev libcurl4-openssl-dev \
 	libcjson-dev libyaml-dev libhiredis-dev libc-ares-dev libidn2-dev liblua5.4-dev libcrypt-dev
