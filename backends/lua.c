@@ -1,7 +1,5 @@
 /* The lua backend: its settings, its states in the workers, and questions handed to scripts. */
-#include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "engine/worker.h"
 #include "http_settings.h"
@@ -151,27 +149,15 @@ static void make_path(const struct lua_conf *conf, struct lua_shared *shared)
 			.ptr;
 }
 
-static const char *or_null(const char *text)
-{
-	return text[0] ? text : NULL;
-}
-
-static bool check_file(const char *option, const char *path, struct error *error)
-{
-	if (path[0] && access(path, R_OK) != 0)
-		return error_set(error, "%s: cannot read %s: %s", option, path, strerror(errno));
-	return true;
-}
-
 static bool make_http(const struct lua_conf *conf, struct lua_shared *shared, struct error *error)
 {
 	shared->http = (struct http_options){
-		.user_agent = or_null(conf->user_agent),
-		.ca_file = or_null(conf->ca_file),
-		.client_cert = or_null(conf->client_cert),
-		.client_key = or_null(conf->client_key),
-		.unix_socket = or_null(conf->unix_socket),
-		.proxy = or_null(conf->proxy),
+		.user_agent = setting_or_null(conf->user_agent),
+		.ca_file = setting_or_null(conf->ca_file),
+		.client_cert = setting_or_null(conf->client_cert),
+		.client_key = setting_or_null(conf->client_key),
+		.unix_socket = setting_or_null(conf->unix_socket),
+		.proxy = setting_or_null(conf->proxy),
 		.skip_tls_verify = !conf->tls_verify,
 		.http2 = conf->http2,
 		.follow_redirects = conf->follow_redirects,
@@ -179,9 +165,9 @@ static bool make_http(const struct lua_conf *conf, struct lua_shared *shared, st
 		.max_connections = (long)conf->max_connections,
 		.max_body = (size_t)conf->max_body,
 	};
-	return check_file("ca_file", conf->ca_file, error) &&
-	       check_file("client_cert", conf->client_cert, error) &&
-	       check_file("client_key", conf->client_key, error);
+	return setting_check_file("ca_file", conf->ca_file, error) &&
+	       setting_check_file("client_cert", conf->client_cert, error) &&
+	       setting_check_file("client_key", conf->client_key, error);
 }
 
 static bool make_redis(const struct lua_conf *conf, struct lua_shared *shared, struct error *error)

@@ -4,10 +4,8 @@
 #include "http_settings.h"
 #include "model/digest.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "engine/worker.h"
 
@@ -272,29 +270,17 @@ static bool make_headers(
 	return true;
 }
 
-static const char *or_null(const char *text)
-{
-	return text[0] ? text : NULL;
-}
-
-static bool check_file(const char *option, const char *path, struct error *error)
-{
-	if (path[0] && access(path, R_OK) != 0)
-		return error_set(error, "%s: cannot read %s: %s", option, path, strerror(errno));
-	return true;
-}
-
 static bool make_http_options(
 	const struct url_conf *conf, struct url_shared *shared, struct error *error)
 {
 	shared->http = (struct http_options){
-		.user_agent = or_null(conf->user_agent),
-		.basic_auth = or_null(conf->basic_auth),
-		.ca_file = or_null(conf->ca_file),
-		.client_cert = or_null(conf->client_cert),
-		.client_key = or_null(conf->client_key),
-		.unix_socket = or_null(conf->unix_socket),
-		.proxy = or_null(conf->proxy),
+		.user_agent = setting_or_null(conf->user_agent),
+		.basic_auth = setting_or_null(conf->basic_auth),
+		.ca_file = setting_or_null(conf->ca_file),
+		.client_cert = setting_or_null(conf->client_cert),
+		.client_key = setting_or_null(conf->client_key),
+		.unix_socket = setting_or_null(conf->unix_socket),
+		.proxy = setting_or_null(conf->proxy),
 		.skip_tls_verify = !conf->tls_verify,
 		.http2 = conf->http2,
 		.follow_redirects = conf->follow_redirects,
@@ -304,9 +290,9 @@ static bool make_http_options(
 	};
 	if (!url_is_one_line(str_of(conf->user_agent)))
 		return error_set(error, "user_agent: it has a control character");
-	return check_file("ca_file", conf->ca_file, error) &&
-	       check_file("client_cert", conf->client_cert, error) &&
-	       check_file("client_key", conf->client_key, error) &&
+	return setting_check_file("ca_file", conf->ca_file, error) &&
+	       setting_check_file("client_cert", conf->client_cert, error) &&
+	       setting_check_file("client_key", conf->client_key, error) &&
 	       make_headers(conf, shared, error);
 }
 

@@ -588,7 +588,8 @@ static bool check(struct table_conf *table, struct error *error)
 	struct userli_shared *shared = memory_new(sizeof(*shared));
 	table->shared = shared;
 	if (!choose_endpoint(table, shared, error) || !read_base(conf, shared, error) ||
-		!read_token(conf, shared, error)) {
+		!read_token(conf, shared, error) ||
+		!setting_check_file("ca_file", conf->ca_file, error)) {
 		drop(table);
 		return false;
 	}
@@ -597,8 +598,8 @@ static bool check(struct table_conf *table, struct error *error)
 	shared->http = (struct http_options){
 		.headers = shared->headers,
 		.user_agent = "mapmux/" MAPMUX_VERSION,
-		.ca_file = conf->ca_file[0] ? conf->ca_file : NULL,
-		.unix_socket = conf->unix_socket[0] ? conf->unix_socket : NULL,
+		.ca_file = setting_or_null(conf->ca_file),
+		.unix_socket = setting_or_null(conf->unix_socket),
 		.skip_tls_verify = !conf->tls_verify,
 		.connect_timeout_ms = (long)conf->connect_timeout,
 		.max_connections = (long)conf->max_connections,

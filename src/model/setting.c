@@ -306,7 +306,14 @@ void setting_fill(const struct setting *settings, void *conf, struct arena *mem)
 	}
 }
 
-/* -- secrets from files -- */
+/* -- files -- */
+
+bool setting_check_file(const char *name, const char *path, struct error *error)
+{
+	if (path[0] && access(path, R_OK) != 0)
+		return error_set(error, "%s: cannot read %s: %s", name, path, strerror(errno));
+	return true;
+}
 
 static bool read_all(int fd, char *to, size_t size, size_t *len)
 {

@@ -73,6 +73,15 @@ bool setting_put(const struct setting *setting, void *conf, struct arena *mem, s
 /* Adds one item of a YAML list to a SET_LIST. */
 void setting_add(const struct setting *setting, void *conf, struct arena *mem, struct str item);
 
+/* The setting's text; NULL when it is empty. */
+static inline const char *setting_or_null(const char *text)
+{
+	return text[0] ? text : NULL;
+}
+
+/* Can the file that the setting `name` tells of be read? An empty path is none. */
+bool setting_check_file(const char *name, const char *path, struct error *error);
+
 /* The content of a secret's file, without line ends behind it: 1 byte to 64 KiB, no NUL. */
 bool setting_read_secret(
 	const char *path, struct arena *mem, struct str *secret, struct error *error);

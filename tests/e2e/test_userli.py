@@ -379,6 +379,7 @@ class Configuration(Case):
                 ("param", "alias", "ftp://users.example.org", "token=t"),
                 ("param", "alias", "https://users.example.org?x=1", "token=t"),
                 ("param", "alias", "https://users.example.org/{}", "token=t"),
+                ("ca_file: cannot read /none: No such file", "alias", "https://users.example.org", "token=t", "ca_file=/none"),
                 ("param", "alias", "", "token=t")):
             with self.subTest(name=name, param=param, options=options):
                 code, text = self.check(name, param, *options)
