@@ -193,8 +193,8 @@ static enum decoded take_auth(struct sasl_step *step, struct str rest)
 		return DECODE_REFUSED;
 	}
 	struct exchange *exchange = exchange_new(step->session, &auth, mech);
-	if (auth.resp.len ==
-		0) /* Exim always has a `resp=`: without a word behind it there is none */
+	/* Exim always has a `resp=`: without a word behind it there is none. */
+	if (auth.resp.len == 0)
 		return sasl_challenge(step, exchange);
 	/* RFC 4954: a single '=' is a response without a byte. */
 	return sasl_respond(step, exchange, str_eq(auth.resp, STR("=")) ? STR("") : auth.resp);
