@@ -147,15 +147,11 @@ static struct setting_list list_of(struct arena *mem, const char *words)
 static bool check_states(const struct setting_list *states, struct error *error)
 {
 	static const char all[] = "CONNECT HELO EHLO MAIL RCPT DATA END-OF-MESSAGE VRFY ETRN";
-	for (size_t i = 0; i < states->n; i++) {
-		struct str rest = STR(all), state;
-		while (str_word(&rest, &state) && !str_eq(state, states->items[i]))
-			;
-		if (!str_eq(state, states->items[i]))
+	for (size_t i = 0; i < states->n; i++)
+		if (!str_is_among(states->items[i], STR(all)))
 			return error_set(error,
 				"states: \"%.*s\" is no protocol state of Postfix; allowed: %s",
 				(int)states->items[i].len, states->items[i].ptr, all);
-	}
 	return true;
 }
 

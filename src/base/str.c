@@ -79,6 +79,15 @@ bool str_word(struct str *rest, struct str *word)
 	return n > 0;
 }
 
+bool str_is_among(struct str word, struct str words)
+{
+	struct str each;
+	while (str_word(&words, &each))
+		if (str_eq(each, word))
+			return true;
+	return false;
+}
+
 struct str str_trim(struct str s)
 {
 	while (s.len > 0 && is_blank(s.ptr[0]))

@@ -74,6 +74,9 @@ bool str_cut(struct str *rest, char at, struct str *head);
 /* The next run of bytes that are no white space; false when there is none. *rest moves behind it. */
 bool str_word(struct str *rest, struct str *word);
 
+/* Is it one of these words, which blanks separate? */
+bool str_is_among(struct str word, struct str words);
+
 /* Without white space (space, TAB, CR, LF) at either end. */
 struct str str_trim(struct str s);
 

@@ -47,9 +47,5 @@ bool policy_sends(struct str attribute)
 		"ccert_subject ccert_issuer ccert_fingerprint ccert_pubkey_fingerprint "
 		"encryption_protocol encryption_cipher encryption_keysize etrn_domain stress "
 		"policy_context compatibility_level mail_version tls_sni";
-	struct str rest = STR(names), name;
-	while (str_word(&rest, &name))
-		if (str_eq(name, attribute))
-			return true;
-	return false;
+	return str_is_among(attribute, STR(names));
 }
